@@ -1,0 +1,8 @@
+"""Readers of data sets, transforms of their samples, and collation to batches."""
+
+from pointcept.datasets.base import SceneDataset
+from pointcept.datasets.collate import collate
+from pointcept.datasets.frames import HOLDOUT_EVERY
+from pointcept.datasets.rgbd import RGBDSceneDataset
+
+__all__ = ["HOLDOUT_EVERY", "RGBDSceneDataset", "SceneDataset", "collate"]

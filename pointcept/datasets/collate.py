@@ -1,0 +1,118 @@
+"""Joins samples to the batch that a model receives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointcept.structures import CameraBatch, PointBatch, PointSample, SceneBatch, Views
+
+_LABELS = ("segment", "instance")
+
+
+def collate(samples: Sequence[PointSample]) -> SceneBatch:
+    """A batch of samples, in their order.
+
+    Point clouds are concatenated; of the point data, ``grid_coord``, ``feat`` and the labels go into the batch.
+    Views of different size and number are padded at the right and at the bottom: with zeros, class -1 and identity
+    matrices; ``size_px`` tells what is real. Colour becomes float, 0..1.
+
+    Raises:
+        ValueError: no sample; a sample without points, without ``grid_coord`` or ``feat``; or samples of which only
+            some have labels, views or a condition, or that differ in the number of features.
+    """
+    if not samples:
+        raise ValueError("A batch needs at least one sample: got none. Check the batch size.")
+    return SceneBatch(
+        seed=torch.tensor([sample.seed for sample in samples], dtype=torch.int64),
+        name=tuple(sample.name for sample in samples),
+        points=_collate_points(samples),
+        cameras=_collate_views(samples),
+    )
+
+
+def _collate_points(samples: Sequence[PointSample]) -> PointBatch:
+    for sample in samples:
+        if sample.num_points == 0:
+            raise ValueError(
+                f"Every sample must have points: scene {sample.name!r} has none. Let the transforms keep more, or "
+                "leave the scene out."
+            )
+        absent = [key for key in ("grid_coord", "feat") if key not in sample.point]
+        if absent:
+            raise ValueError(
+                f"Every sample must have point data grid_coord and feat: scene {sample.name!r} lacks {absent} and has "
+                f"{sorted(sample.point)}. End the transforms with GridSample(...) and Collect(feat_keys=...)."
+            )
+    widths = {sample.name: sample.point["feat"].shape[1] for sample in samples}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"All samples must have the same number of features: got {widths}. Use one Collect for all.")
+    labels = {key: _join(samples, key, torch.int64) for key in _LABELS if _all_or_none(samples, key)}
+    conditions = [sample.scene.get("condition") for sample in samples]
+    if any(condition is None for condition in conditions) and any(condition is not None for condition in conditions):
+        raise ValueError(
+            f"All samples of a batch or none must have a condition: got {conditions}. Set condition= in every data set."
+        )
+    counts = torch.tensor([sample.num_points for sample in samples], dtype=torch.int64)
+    return PointBatch(
+        coord=torch.from_numpy(np.concatenate([sample.coord for sample in samples])).float(),
+        grid_coord=_join(samples, "grid_coord", torch.int64),
+        feat=_join(samples, "feat", torch.float32),
+        offset=counts.cumsum(0),
+        condition=() if conditions[0] is None else tuple(str(condition) for condition in conditions),
+        **labels,
+    )
+
+
+def _all_or_none(samples: Sequence[PointSample], key: str) -> bool:
+    having = [sample.name for sample in samples if key in sample.point]
+    lacking = [sample.name for sample in samples if key not in sample.point]
+    if having and lacking:
+        raise ValueError(
+            f"All samples of a batch or none must have point data {key!r}: scenes {having} have it, {lacking} do not. "
+            f"Add the labels, or drop them: Collect(keys=...) without {key!r}."
+        )
+    return bool(having)
+
+
+def _join(samples: Sequence[PointSample], key: str, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.concatenate([sample.point[key] for sample in samples])).to(dtype)
+
+
+def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:
+    lacking = [sample.name for sample in samples if sample.views is None]
+    if len(lacking) == len(samples):
+        return None
+    if lacking:
+        raise ValueError(
+            f"All samples of a batch or none must have views: scenes {lacking} have none. Do not mix data sets with "
+            "and without views in one batch."
+        )
+    scenes: list[Views] = [sample.views for sample in samples if sample.views is not None]
+    num_views = max(len(views) for views in scenes)
+    sizes = np.zeros((len(scenes), num_views, 2), dtype=np.int64)
+    for b, views in enumerate(scenes):
+        for v, depth in enumerate(views.depth):
+            sizes[b, v] = depth.shape
+    height, width = sizes.max(axis=(0, 1), initial=0)
+
+    grid = (len(scenes), num_views, int(height), int(width))
+    image = torch.zeros(*grid[:2], 3, *grid[2:])
+    depth = torch.zeros(grid)
+    has_labels = any(views.segment is not None for views in scenes)
+    segment = torch.full(grid, -1, dtype=torch.int64) if has_labels else None
+    # Identity matrices, as zeros have no inverse and would put NaN into rays that are masked only later.
+    intrinsic = torch.eye(3).repeat(*grid[:2], 1, 1)
+    extrinsic = torch.eye(4).repeat(*grid[:2], 1, 1)
+    for b, views in enumerate(scenes):
+        intrinsic[b, : len(views)] = torch.from_numpy(views.intrinsic)
+        extrinsic[b, : len(views)] = torch.from_numpy(views.extrinsic)
+        for v in range(len(views)):
+            rows, columns = sizes[b, v]
+            pixels = torch.from_numpy(np.array(views.image[v])).permute(2, 0, 1)  # H W 3 -> 3 H W
+            image[b, v, :, :rows, :columns] = pixels / 255
+            depth[b, v, :rows, :columns] = torch.from_numpy(views.depth[v])
+            if segment is not None and views.segment is not None:
+                segment[b, v, :rows, :columns] = torch.from_numpy(views.segment[v])
+    return CameraBatch(image, depth, intrinsic, extrinsic, torch.from_numpy(sizes), segment)

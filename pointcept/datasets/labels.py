@@ -1,0 +1,128 @@
+"""Class names, ids and colours of the indoor label sets, kept in this one place."""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+SCANNET20_NAMES: tuple[str, ...] = (
+    "wall",
+    "floor",
+    "cabinet",
+    "bed",
+    "chair",
+    "sofa",
+    "table",
+    "door",
+    "window",
+    "bookshelf",
+    "picture",
+    "counter",
+    "desk",
+    "curtain",
+    "refrigerator",
+    "shower curtain",
+    "toilet",
+    "sink",
+    "bathtub",
+    "otherfurniture",
+)
+
+SCANNET20_NYU40_IDS: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
+
+SCANNET20_PALETTE: tuple[tuple[int, int, int], ...] = (
+    (174, 199, 232),
+    (152, 223, 138),
+    (31, 119, 180),
+    (255, 187, 120),
+    (188, 189, 34),
+    (140, 86, 75),
+    (255, 152, 150),
+    (214, 39, 40),
+    (197, 176, 213),
+    (148, 103, 189),
+    (196, 156, 148),
+    (23, 190, 207),
+    (247, 182, 210),
+    (219, 219, 141),
+    (255, 127, 14),
+    (158, 218, 229),
+    (44, 160, 44),
+    (112, 128, 144),
+    (227, 119, 194),
+    (82, 84, 163),
+)
+"""RGB of each class, as the ScanNet benchmark draws it."""
+
+IGNORED_COLOR: tuple[int, int, int] = (0, 0, 0)
+"""RGB of points and pixels without a class."""
+
+NYU40_NAMES: tuple[str, ...] = (
+    "unlabelled",
+    "wall",
+    "floor",
+    "cabinet",
+    "bed",
+    "chair",
+    "sofa",
+    "table",
+    "door",
+    "window",
+    "bookshelf",
+    "picture",
+    "counter",
+    "blinds",
+    "desk",
+    "shelves",
+    "curtain",
+    "dresser",
+    "pillow",
+    "mirror",
+    "floor mat",
+    "clothes",
+    "ceiling",
+    "books",
+    "refrigerator",
+    "television",
+    "paper",
+    "towel",
+    "shower curtain",
+    "box",
+    "whiteboard",
+    "person",
+    "night stand",
+    "toilet",
+    "sink",
+    "lamp",
+    "bathtub",
+    "bag",
+    "otherstructure",
+    "otherfurniture",
+    "otherprop",
+)
+"""Name of each NYU40 id, 0..40."""
+
+_SCANNET20_FROM_NYU40 = np.full(256, -1, dtype=np.int64)
+_SCANNET20_FROM_NYU40[list(SCANNET20_NYU40_IDS)] = np.arange(len(SCANNET20_NYU40_IDS))
+
+
+def scannet20_from_nyu40(label: UInt8[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+    """Class 0..19 of each NYU40 id; every id outside the 20 benchmark classes, 0 too, gives -1.
+
+    Source: class ids of the ScanNet benchmark.
+    """
+    return _SCANNET20_FROM_NYU40[label]
+
+
+def scannet20_colors(segment: Int[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """RGB of each class 0..19; -1 is drawn black.
+
+    Raises:
+        ValueError: a class lies outside -1..19.
+    """
+    count = len(SCANNET20_NAMES)
+    if segment.size and (segment.min() < -1 or segment.max() >= count):
+        raise ValueError(
+            f"ScanNet-20 classes must lie in -1..{count - 1}: got {segment.min()}..{segment.max()}. "
+            "Map NYU40 ids with scannet20_from_nyu40 first."
+        )
+    palette = np.array([*SCANNET20_PALETTE, IGNORED_COLOR], dtype=np.uint8)
+    return palette[segment]

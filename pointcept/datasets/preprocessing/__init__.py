@@ -1,0 +1,1 @@
+"""Converters from raw data sets to the layout that the readers of ``pointcept.datasets`` expect."""

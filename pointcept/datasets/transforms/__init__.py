@@ -1,0 +1,49 @@
+"""Transforms of samples: each returns a changed copy and takes its randomness from the generator it is given."""
+
+from pointcept.datasets.transforms.color import (
+    ChromaticAutoContrast,
+    ChromaticJitter,
+    ChromaticTranslation,
+    NormalizeColor,
+)
+from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
+from pointcept.datasets.transforms.features import Collect
+from pointcept.datasets.transforms.geometry import (
+    CenterShift,
+    RandomFlip,
+    RandomJitter,
+    RandomRotate,
+    RandomRotateTargetAngle,
+    RandomScale,
+    RandomShift,
+)
+from pointcept.datasets.transforms.sampling import (
+    GridSample,
+    PointRangeFilter,
+    RandomDropout,
+    ShufflePoint,
+    SphereCrop,
+)
+
+__all__ = [
+    "CenterShift",
+    "ChromaticAutoContrast",
+    "ChromaticJitter",
+    "ChromaticTranslation",
+    "Collect",
+    "EmptyCloudError",
+    "GridSample",
+    "NormalizeColor",
+    "PointRangeFilter",
+    "RandomDropout",
+    "RandomFlip",
+    "RandomJitter",
+    "RandomRotate",
+    "RandomRotateTargetAngle",
+    "RandomScale",
+    "RandomShift",
+    "ShufflePoint",
+    "SphereCrop",
+    "Transform",
+    "apply_transforms",
+]

@@ -1,0 +1,83 @@
+"""Data loaders for training and evaluation."""
+
+from collections.abc import Callable, Sized
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from pointcept.engines.sampler import EvaluationBatchSampler, TrainingBatchSampler
+from pointcept.structures import SceneBatch
+from pointcept.utils.distributed import get_world_size
+
+_PREFETCH_FACTOR = 2  # batches that each worker prepares ahead
+Collate = Callable[[list], SceneBatch]
+
+
+def training_loader(
+    dataset: Any,
+    collate: Collate,
+    *,
+    batch_size: int,
+    repeats: int = 1,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """The loader of the training set; its ``batch_sampler`` is a :class:`TrainingBatchSampler`.
+
+    Args:
+        dataset: takes keys ``(index, seed)``.
+        collate: makes a batch of a list of samples.
+        batch_size: samples per batch over all processes.
+        repeats: passes over the dataset within one reported epoch.
+        seed: the experiment's seed.
+        num_workers: loading processes of the whole job; 0 loads in the training process.
+        pin_memory: prepare batches in page-locked memory, for CUDA.
+    """
+    sampler = TrainingBatchSampler(_length(dataset), batch_size, repeats=repeats, seed=seed)
+    return _loader(dataset, collate, sampler, num_workers, pin_memory, persistent=True)
+
+
+def evaluation_loader(
+    dataset: Any,
+    collate: Collate,
+    *,
+    batch_size: int | None = None,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """The loader of a validation or test set: every sample once over all processes.
+
+    Args:
+        dataset: takes keys ``(index, seed)``.
+        collate: makes a batch of a list of samples.
+        batch_size: samples per batch over all processes; None is one per process.
+        seed: the experiment's seed.
+        num_workers: loading processes of the whole job; 0 loads in the training process.
+        pin_memory: prepare batches in page-locked memory, for CUDA.
+    """
+    share = 1 if batch_size is None else max(1, batch_size // get_world_size())
+    sampler = EvaluationBatchSampler(_length(dataset), share, seed=seed)
+    return _loader(dataset, collate, sampler, num_workers, pin_memory, persistent=False)
+
+
+def _loader(
+    dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int, pin_memory: bool, *, persistent: bool
+) -> DataLoader:
+    workers = -(-num_workers // get_world_size())
+    return DataLoader(
+        dataset,
+        batch_sampler=batch_sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=persistent and workers > 0,
+        prefetch_factor=_PREFETCH_FACTOR if workers > 0 else None,
+        generator=torch.Generator(),  # its own, so that loading never advances the generator that models draw from
+    )
+
+
+def _length(dataset: Sized) -> int:
+    return len(dataset)

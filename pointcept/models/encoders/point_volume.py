@@ -1,0 +1,53 @@
+"""Point clouds to feature volumes: a backbone on the points, mean pooling, a dense network."""
+
+from torch import nn
+
+from pointcept.models.encoders.masking import BlockMask
+from pointcept.ops.voxel_pooling import fit_boxes, mean_pool
+from pointcept.registry import MODELS
+from pointcept.structures import FeatureVolume, SceneBatch
+
+
+@MODELS.register()
+class PointVolumeEncoder(nn.Module):
+    """Encodes the clouds of a batch as feature volumes (PonderV2, section 3.2).
+
+    Args:
+        backbone: Maps a ``PointBatch`` to one with ``backbone.out_channels`` features at the same points. It is what
+            pre-training is for.
+        projection: Maps (B, C, Z, Y, X) to (B, ``projection.out_channels``, Z, Y, X).
+        grid_shape: Voxels along x, y and z. Voxels are cubes, as small as the scene allows.
+        padding_m: Free space around the cloud, metres.
+        mask: Hides parts of the input during training; None hides nothing.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projection: nn.Module,
+        grid_shape: tuple[int, int, int] = (128, 128, 32),
+        padding_m: float = 0.2,
+        mask: BlockMask | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = projection
+        self.mask = mask
+        self.grid_shape = tuple(grid_shape)
+        self.padding_m = padding_m
+
+    def forward(self, batch: SceneBatch) -> FeatureVolume:
+        """The volumes of the batch's scenes.
+
+        Raises:
+            ValueError: the batch has no points.
+        """
+        if batch.points is None:
+            raise ValueError(f"PointVolumeEncoder needs point clouds: the batch of {batch.name} has none.")
+        points = batch.points
+        box = fit_boxes(points, self.grid_shape, padding_m=self.padding_m)
+        if self.mask is not None and self.training:
+            points = self.mask(points, batch.seed)
+        encoded = self.backbone(points)
+        pooled = mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
+        return pooled.replace(features=self.projection(pooled.features))

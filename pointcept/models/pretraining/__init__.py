@@ -1,0 +1,5 @@
+"""Pre-training methods."""
+
+from pointcept.models.pretraining.ponder import Ponder
+
+__all__ = ["Ponder"]

@@ -1,0 +1,112 @@
+"""Rays through chosen pixels of posed views, for all scenes and views at once."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pointcept.ops import random
+from pointcept.registry import MODELS
+from pointcept.structures import CameraBatch, RayBatch, RayTargets
+
+_PIXEL_STREAM = 11
+
+
+def camera_rays(
+    intrinsic: Float[Tensor, "*batch 3 3"], extrinsic: Float[Tensor, "*batch 4 4"], pixel: Float[Tensor, "*batch P 2"]
+) -> tuple[Float[Tensor, "*batch 3"], Float[Tensor, "*batch P 3"], Float[Tensor, "*batch P"]]:
+    """Origin and directions of the rays through pixels, and the distance along each ray per metre of depth.
+
+    Args:
+        intrinsic: Pixels, upper triangular; the centre of the first pixel at (0, 0).
+        extrinsic: camera_from_world, rigid (reflections allowed).
+        pixel: Column and row, pixels.
+
+    Returns:
+        Camera centre (metres, world frame), unit directions (world frame), and ``distance / depth`` of each pixel.
+    """
+    row = (pixel[..., 1] - intrinsic[..., None, 1, 2]) / intrinsic[..., None, 1, 1]
+    skew = intrinsic[..., None, 0, 1] * row
+    column = (pixel[..., 0] - intrinsic[..., None, 0, 2] - skew) / intrinsic[..., None, 0, 0]
+    direction_camera = torch.stack((column, row, torch.ones_like(row)), dim=-1)
+    length = direction_camera.norm(dim=-1)
+    rotation, translation = extrinsic[..., :3, :3], extrinsic[..., :3, 3]
+    world_from_camera = rotation.transpose(-1, -2)
+    origin = -(world_from_camera @ translation[..., None])[..., 0]
+    direction = direction_camera @ rotation / length[..., None]
+    return origin, direction, length
+
+
+def intersect_box(
+    origins: Float[Tensor, "B R 3"], directions: Float[Tensor, "B R 3"], box: Float[Tensor, "B 2 3"], near_m: float
+) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"], Bool[Tensor, "B R"]]:
+    """Distances at which rays enter and leave their scene's box (slab test; Kay and Kajiya, 1986).
+
+    A ray that starts inside enters at ``near_m``. Rays that miss, and rays that are not finite, get near 0, far 1 and
+    False, so that what is computed for them stays finite.
+    """
+    tiny = torch.finfo(directions.dtype).tiny ** 0.5
+    safe = torch.where(directions.abs() < tiny, torch.full_like(directions, tiny), directions)
+    to_minimum = (box[:, None, 0] - origins) / safe
+    to_maximum = (box[:, None, 1] - origins) / safe
+    near = torch.minimum(to_minimum, to_maximum).amax(dim=-1).clamp(min=near_m)
+    far = torch.maximum(to_minimum, to_maximum).amin(dim=-1)
+    hit = (far > near) & torch.isfinite(far - near)
+    return torch.where(hit, near, torch.zeros_like(near)), torch.where(hit, far, torch.ones_like(far)), hit
+
+
+def make_rays(
+    cameras: CameraBatch, box: Float[Tensor, "B 2 3"], pixel: Int[Tensor, "B V P 2"], *, near_m: float = 0.01
+) -> tuple[RayBatch, RayTargets, Float[Tensor, "B _R"]]:
+    """Rays and targets of pixels (column, row) of each view, views one after the other (R = V P).
+
+    Pixels outside a view's size give invalid rays. The third result is ``distance / depth`` of each ray.
+    """
+    batch, views, count, _ = pixel.shape
+    origin, direction, length = camera_rays(cameras.intrinsic, cameras.extrinsic, pixel.to(cameras.intrinsic.dtype))
+    inside = ((pixel >= 0) & (pixel < cameras.size_px[:, :, None].flip(-1))).all(dim=-1).reshape(batch, -1)
+    origins = origin[:, :, None].expand(direction.shape).reshape(batch, -1, 3)
+    directions, length = direction.reshape(batch, -1, 3), length.reshape(batch, -1)
+    near, far, hit = intersect_box(origins, directions, box, near_m)
+    rays = RayBatch(origins=origins, directions=directions, near=near, far=far, valid=hit & inside)
+
+    height, width = cameras.depth.shape[-2:]
+    flat = (pixel[..., 1].clamp(0, height - 1) * width + pixel[..., 0].clamp(0, width - 1)).reshape(batch, views, count)
+    color = cameras.image.flatten(3).gather(3, flat[:, :, None].expand(-1, -1, 3, -1))
+    depth = cameras.depth.flatten(2).gather(2, flat).reshape(batch, -1)
+    segment = None
+    if cameras.segment is not None:
+        segment = cameras.segment.flatten(2).gather(2, flat).reshape(batch, -1)
+    targets = RayTargets(
+        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3), distance=depth * length, segment=segment
+    )
+    return rays, targets, length
+
+
+@MODELS.register()
+class RaySampler:
+    """Chooses random pixels with measured depth in every view, without replacement (PonderV2, section 3.4).
+
+    Args:
+        num_rays: Rays per view. A view with fewer measured pixels gives all it has; the rest are invalid.
+        near_m: Distance from the camera at which rays begin, metres.
+    """
+
+    def __init__(self, num_rays: int = 256, near_m: float = 0.01) -> None:
+        if num_rays < 1:
+            raise ValueError(f"num_rays must be at least 1: got {num_rays}.")
+        self.num_rays = num_rays
+        self.near_m = near_m
+
+    def __call__(
+        self, cameras: CameraBatch, box: Float[Tensor, "B 2 3"], seed: Int[Tensor, "B"]
+    ) -> tuple[RayBatch, RayTargets]:
+        """Rays that start in the box's world frame, with what the images say of them."""
+        batch, views, height, width = cameras.depth.shape
+        priority = random.uniform(seed, (views, height * width), stream=_PIXEL_STREAM)
+        priority = priority.masked_fill(cameras.depth.flatten(2) <= 0, 2.0)
+        count = min(self.num_rays, height * width)
+        chosen_priority, chosen = priority.topk(count, dim=-1, largest=False)
+        measured = (chosen_priority < 2.0).reshape(batch, -1)
+        pixel = torch.stack((chosen % width, chosen // width), dim=-1)
+        rays, targets, _ = make_rays(cameras, box, pixel, near_m=self.near_m)
+        return rays.replace(valid=rays.valid & measured), targets

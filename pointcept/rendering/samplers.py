@@ -1,0 +1,152 @@
+"""Where along each ray the field is evaluated."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pointcept.ops import random
+from pointcept.registry import MODELS
+from pointcept.structures import RayBatch
+from pointcept.structures.base import TensorStruct
+
+_STRATIFIED_STREAM = 21
+_IMPORTANCE_STREAM = 22
+
+SDFQuery = Callable[[Float[Tensor, "B R S"]], Float[Tensor, "B R S"]]
+"""Gives the SDF (metres) at distances along the rays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RaySamples(TensorStruct):
+    """S intervals along each ray, in order, without gaps.
+
+    Attributes:
+        edges: Distances along the ray at which the intervals begin, and the end of the last, metres.
+    """
+
+    edges: Float[Tensor, "B R _E"]
+
+    @property
+    def starts(self) -> Float[Tensor, "B R S"]:
+        """Distance at which each interval begins, metres."""
+        return self.edges[..., :-1]
+
+    @property
+    def middles(self) -> Float[Tensor, "B R S"]:
+        """Middle of each interval, metres."""
+        return 0.5 * (self.edges[..., :-1] + self.edges[..., 1:])
+
+    @property
+    def lengths(self) -> Float[Tensor, "B R S"]:
+        """Length of each interval, metres."""
+        return self.edges[..., 1:] - self.edges[..., :-1]
+
+
+@MODELS.register()
+class UniformSampler:
+    """Intervals of equal length between near and far; jittered edges where a seed is given (stratified).
+
+    Args:
+        num_samples: Intervals per ray.
+    """
+
+    def __init__(self, num_samples: int = 64) -> None:
+        if num_samples < 2:
+            raise ValueError(f"num_samples must be at least 2 to form neighbours: got {num_samples}.")
+        self.num_samples = num_samples
+
+    def __call__(self, rays: RayBatch, query_sdf: SDFQuery, seed: Int[Tensor, "B"] | None) -> RaySamples:
+        """Intervals for every ray; ``query_sdf`` is not used."""
+        num_rays = rays.near.shape[1]
+        edges = torch.linspace(0, 1, self.num_samples + 1, device=rays.near.device, dtype=rays.near.dtype)
+        edges = edges.expand(rays.near.shape[0], num_rays, -1)
+        if seed is not None:
+            centers = 0.5 * (edges[..., 1:] + edges[..., :-1])
+            lower = torch.cat((edges[..., :1], centers), dim=-1)
+            upper = torch.cat((centers, edges[..., -1:]), dim=-1)
+            shift = random.uniform(seed, (num_rays, self.num_samples + 1), stream=_STRATIFIED_STREAM)
+            edges = lower + (upper - lower) * shift.to(edges.dtype)
+        return RaySamples(edges=rays.near[..., None] + (rays.far - rays.near)[..., None] * edges)
+
+
+@MODELS.register()
+class NeuSSampler:
+    """Uniform intervals, then more where the SDF changes sign (NeuS, arXiv 2106.10689, section 3.3 and appendix).
+
+    The importance pass asks only for the SDF, without gradients, in the same frame as the field.
+
+    Args:
+        num_samples: Uniform intervals per ray.
+        num_importance: Intervals added per ray.
+        sharpness: Slope of the logistic function with which the coarse SDF is turned into opacity, 1/metre.
+    """
+
+    def __init__(self, num_samples: int = 96, num_importance: int = 36, sharpness: float = 64.0) -> None:
+        if num_importance < 1:
+            raise ValueError(f"num_importance must be at least 1: got {num_importance}. Use UniformSampler without it.")
+        self.uniform = UniformSampler(num_samples)
+        self.num_importance = num_importance
+        self.sharpness = sharpness
+
+    @torch.no_grad()
+    def __call__(self, rays: RayBatch, query_sdf: SDFQuery, seed: Int[Tensor, "B"] | None) -> RaySamples:
+        """Intervals for every ray, jittered where a seed is given."""
+        coarse = self.uniform(rays, query_sdf, seed)
+        weights = coarse_weights(query_sdf(coarse.starts), coarse.starts, self.sharpness)
+        count = self.num_importance + 1
+        if seed is None:
+            shift = torch.full_like(coarse.edges[..., :1], 0.5).expand(*coarse.edges.shape[:2], count)
+        else:
+            shift = random.uniform(seed, (coarse.edges.shape[1], count), stream=_IMPORTANCE_STREAM)
+        quantile = (torch.arange(count, device=shift.device) + shift.to(coarse.edges.dtype)) / count
+        fine = invert_histogram(coarse.edges, weights, quantile)
+        starts = torch.cat((coarse.starts, fine[..., :-1]), dim=-1).sort(dim=-1).values
+        end = torch.maximum(coarse.edges[..., -1:], fine[..., -1:])
+        return RaySamples(edges=torch.cat((starts, end), dim=-1))
+
+
+def coarse_weights(
+    sdf: Float[Tensor, "*batch S"], distance: Float[Tensor, "*batch S"], sharpness: float
+) -> Float[Tensor, "*batch S"]:
+    """Rendering weights from SDF values alone; the slope between neighbours stands in for the gradient.
+
+    Between neighbours the smaller of the last two slopes is used, clipped to [-1000, 0], as in NeuS's released sampler.
+    The last sample has no successor and weight 0.
+    """
+    previous_sdf, next_sdf = sdf[..., :-1], sdf[..., 1:]
+    step = distance[..., 1:] - distance[..., :-1]
+    slope = (next_sdf - previous_sdf) / (step + 1e-5)
+    before = torch.cat((torch.zeros_like(slope[..., :1]), slope[..., :-1]), dim=-1)
+    slope = torch.minimum(before, slope).clamp(-1e3, 0.0)
+    middle = 0.5 * (previous_sdf + next_sdf)
+    entering = torch.sigmoid((middle - 0.5 * slope * step) * sharpness)
+    leaving = torch.sigmoid((middle + 0.5 * slope * step) * sharpness)
+    alpha = (entering - leaving + 1e-5) / (entering + 1e-5)
+    transmittance = torch.cumprod(1 - alpha + 1e-7, dim=-1)
+    transmittance = torch.cat((torch.ones_like(alpha[..., :1]), transmittance[..., :-1]), dim=-1)
+    return torch.cat((alpha * transmittance, torch.zeros_like(alpha[..., :1])), dim=-1)
+
+
+def invert_histogram(
+    edges: Float[Tensor, "*batch _E"], weights: Float[Tensor, "*batch S"], quantile: Float[Tensor, "*batch Q"]
+) -> Float[Tensor, "*batch Q"]:
+    """Positions at which the cumulative histogram reaches each quantile (inverse transform sampling).
+
+    A ray whose weights sum to less than 1e-5 has the difference spread evenly, so that it is sampled uniformly.
+    """
+    deficit = (1e-5 - weights.sum(dim=-1, keepdim=True)).clamp(min=0)
+    weights = weights + deficit / weights.shape[-1]
+    probability = weights / weights.sum(dim=-1, keepdim=True)
+    cumulative = torch.cumsum(probability, dim=-1).clamp(max=1.0)
+    cumulative = torch.cat((torch.zeros_like(cumulative[..., :1]), cumulative), dim=-1).contiguous()
+    last = edges.shape[-1] - 1
+    above = torch.searchsorted(cumulative, quantile.contiguous(), right=True).clamp(max=last)
+    below = (above - 1).clamp(min=0)
+    low, high = cumulative.gather(-1, below), cumulative.gather(-1, above)
+    width = high - low
+    share = (quantile - low) / torch.where(width < 1e-5, torch.ones_like(width), width)
+    left, right = edges.gather(-1, below), edges.gather(-1, above)
+    return left + share.clamp(0, 1) * (right - left)

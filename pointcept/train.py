@@ -1,0 +1,106 @@
+"""The command ``python -m pointcept.train``: a config in, an experiment folder out."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pointcept.config import Config, dump_config, load_config, validate_config
+from pointcept.engines.launch import default_num_processes, launch
+from pointcept.registry import import_plugins
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains what the command line describes.
+
+    The config is checked completely before anything slow starts.
+
+    Args:
+        arguments: the command line without the program; None takes it from ``sys.argv``.
+    """
+    options = _parse(arguments)
+    try:
+        config = load_config(options.config_file, options.options)
+        validate_config(config)
+        if options.machine_rank == 0 and os.environ.get("RANK", "0") == "0":
+            prepare_experiment(config, overwrite=options.overwrite)
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+        sys.exit(f"error: {error}")
+    launch(
+        train,
+        (config.to_plain(),),
+        num_processes=options.num_gpus or default_num_processes(),
+        num_machines=options.num_machines,
+        machine_rank=options.machine_rank,
+        dist_url=options.dist_url,
+    )
+
+
+def train(config: dict) -> None:
+    """Trains in this process, which is one of several if a process group exists.
+
+    Args:
+        config: a whole checked config.
+    """
+    from pointcept.engines.trainer import build_trainer
+
+    import_plugins(config["imports"])
+    build_trainer(Config(config)).train()
+
+
+def prepare_experiment(config: Config, overwrite: bool = False) -> None:
+    """Makes the experiment folder and records the config in it, unless an earlier run is there.
+
+    Args:
+        config: a checked config. With ``resume`` the folder and its ``config.py`` are left as they are.
+        overwrite: delete an earlier run.
+
+    Raises:
+        FileExistsError: the folder holds an earlier run, or something that is no experiment.
+        FileNotFoundError: there is no checkpoint to resume from.
+    """
+    folder = Path(config.save_path)
+    if config.resume:
+        if not Path(config.weight).is_file():
+            raise FileNotFoundError(
+                f"A run resumes from its last checkpoint: {config.weight} is missing. "
+                "Check the experiment's name, or start again with --overwrite."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "config.py").is_file():
+            raise FileExistsError(
+                f"An experiment needs a folder of its own: {folder} has files but no config.py. "
+                "Choose another save_path."
+            )
+        if not overwrite:
+            state = "finished" if (folder / "metrics.json").is_file() else "started"
+            raise FileExistsError(
+                f"An earlier run must not be overwritten: {folder} holds one that was {state}. "
+                "Resume it (-r true), choose another name (-n), or delete it with --overwrite."
+            )
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise FileExistsError(
+                f"--overwrite deletes the folder {folder}: it contains the current one. Change save_path."
+            )
+        shutil.rmtree(folder)
+    (folder / "model").mkdir(parents=True)
+    dump_config(config, folder / "config.py")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pointcept.train", description="Trains what a config describes.")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a path, or a name under configs/")
+    parser.add_argument("--num-gpus", type=int, metavar="N", help="processes per machine (default: CUDA devices, or 1)")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="R")
+    parser.add_argument("--dist-url", default="auto", metavar="URL", help="tcp://host:port of machine 0")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in the same folder")
+    parser.add_argument("--options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="overrides")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

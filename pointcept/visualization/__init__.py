@@ -1,0 +1,18 @@
+"""Pictures and files to look at: panels of rendered views, point clouds and meshes."""
+
+from pointcept.visualization.mesh import Surface, extract_surface, voxel_centers, write_mesh
+from pointcept.visualization.panels import normals_from_depth, rendering_panels
+from pointcept.visualization.point_cloud import Viewpoint, overview, render_point_cloud, write_point_cloud
+
+__all__ = [
+    "Surface",
+    "Viewpoint",
+    "extract_surface",
+    "normals_from_depth",
+    "overview",
+    "render_point_cloud",
+    "rendering_panels",
+    "voxel_centers",
+    "write_mesh",
+    "write_point_cloud",
+]

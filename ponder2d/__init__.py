@@ -1,0 +1,1 @@
+"""Pre-training of 2D image backbones by rendering."""

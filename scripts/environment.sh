@@ -1,0 +1,78 @@
+# Finds or makes a Python that has the packages of setup.py. Sourced by the other scripts; POSIX sh.
+#
+#   use_python REQUESTED [EXTRA ...]    sets PYTHON, or explains what is missing and exits
+#
+# ROOT must be the repository root. REQUESTED may be empty. The first of these that is complete is used: REQUESTED (or
+# `python`, `python3`), then .venv in the repository. Otherwise .venv is made or completed.
+
+VENV="$ROOT/.venv"
+UNFINISHED="$VENV/.unfinished"
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+fail() {
+    say "error: $*"
+    exit 1
+}
+
+is_complete() {
+    "$@" >/dev/null 2>&1
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+}
+
+use_python() {
+    requested=$1
+    shift
+    for candidate in ${requested:-python python3}; do
+        if is_complete "$candidate" "$ROOT/scripts/check_environment.py" "$@"; then
+            PYTHON=$candidate
+            return
+        fi
+    done
+    if [ ! -e "$UNFINISHED" ] && is_complete "$VENV/bin/python" "$ROOT/scripts/check_environment.py" "$@"; then
+        PYTHON=$VENV/bin/python
+        return
+    fi
+    make_venv "$requested"
+    install_packages "$@"
+    PYTHON=$VENV/bin/python
+}
+
+# Leaves a .venv with a working pip. One whose installation was interrupted, or whose Python is gone, is made anew.
+make_venv() {
+    if [ -e "$UNFINISHED" ] || { [ -e "$VENV/pyvenv.cfg" ] && ! is_new_enough "$VENV/bin/python"; }; then
+        say "Removing $VENV, which was left unfinished."
+        rm -rf "$VENV"
+    fi
+    [ -e "$VENV/pyvenv.cfg" ] && return
+    [ -e "$VENV" ] && fail "$VENV is in the way: it is no virtual environment. Move it elsewhere."
+    found=""
+    for candidate in ${1:-python3.13 python3.12 python3.11 python3.10 python3 python}; do
+        is_new_enough "$candidate" || continue
+        found="$found $candidate"
+        say "Making a virtual environment in $VENV with $candidate ..."
+        mkdir -p "$VENV" && : >"$UNFINISHED" || fail "$VENV cannot be written. Use -p with a Python that has the packages."
+        "$candidate" -m venv "$VENV" && return
+        rm -rf "$VENV"
+    done
+    [ -n "$found" ] || fail "Python 3.10 or newer is needed: ${1:-none} was found. Install one, or name it with -p."
+    fail "No virtual environment could be made with$found (on Debian and Ubuntu: apt install python3-venv)."
+}
+
+install_packages() {
+    : >"$UNFINISHED"
+    extras=$(printf '%s,' "$@")
+    say "Installing the packages of setup.py into $VENV (once; some gigabytes, mostly PyTorch) ..."
+    if ! "$VENV/bin/python" -m pip install -e "$ROOT${1:+[${extras%,}]}" >&2; then
+        fail "The packages could not be installed; pip says why above. Check the network and the disk and run this again," \
+            "or use -p with a Python that has them. PIP_INDEX_URL and PIP_EXTRA_INDEX_URL choose where pip looks."
+    fi
+    rm -f "$UNFINISHED"
+    missing=$("$VENV/bin/python" "$ROOT/scripts/check_environment.py" "$@" 2>&1) ||
+        fail "The packages in $VENV are not as setup.py asks: $missing. Delete $VENV and run this again."
+}

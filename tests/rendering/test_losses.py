@@ -1,0 +1,109 @@
+import math
+
+import pytest
+import torch
+
+from pointcept.rendering import ColorLoss, DepthLoss, EikonalLoss, FreeSpaceLoss, RayContrastLoss, SDFLoss
+from pointcept.rendering.renderer import Rendering
+from pointcept.structures import RayBatch, RayTargets
+
+ALL_LOSSES = (ColorLoss, DepthLoss, EikonalLoss, FreeSpaceLoss, SDFLoss)
+
+
+def case(valid: tuple[bool, ...] = (True, True), distance: tuple[float, ...] = (2.0, 1.0), **changes):
+    """One scene, two rays, three samples at 0.5, 1.0 and 1.5 m."""
+    values = {
+        "color": torch.tensor([[[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]]]),
+        "distance": torch.tensor([[1.5, 1.25]]),
+        "opacity": torch.ones(1, 2),
+        "normal": torch.zeros(1, 2, 3),
+        "feature": None,
+        "sample_distance": torch.tensor([0.5, 1.0, 1.5]).expand(1, 2, 3),
+        "sdf": torch.tensor([[[0.4, 0.1, -0.2], [0.05, 0.3, 0.0]]]),
+        "gradient": torch.tensor([1.0, 0, 0]).expand(1, 2, 3, 3),
+        "weight": torch.full((1, 2, 3), 1 / 3),
+    }
+    rendering = Rendering(**(values | changes))
+    targets = RayTargets(
+        color=torch.tensor([[[0.4, 0.2, 0.3], [0.5, 0.2, 0.8]]]), distance=torch.tensor([list(distance)])
+    )
+    ones = torch.ones(1, 2)
+    rays = RayBatch(
+        origins=torch.zeros(1, 2, 3),
+        directions=torch.zeros(1, 2, 3),
+        near=ones,
+        far=ones,
+        valid=torch.tensor([list(valid)]),
+    )
+    return rendering, targets, rays
+
+
+def check(loss, arguments, total: float, count: float) -> None:
+    found_total, found_count = loss(*arguments)
+    torch.testing.assert_close(found_total, torch.tensor(total), atol=1e-6, rtol=0)
+    assert found_count == count
+
+
+def test_color_by_hand():
+    check(ColorLoss(), case(), 0.3 / 3 + 0.6 / 3, 2)
+    check(ColorLoss(), case(valid=(True, False)), 0.3 / 3, 1)
+
+
+def test_depth_by_hand():
+    check(DepthLoss(), case(), 0.5 + 0.25, 2)
+    check(DepthLoss(), case(distance=(2.0, 0.0)), 0.5, 1)
+    check(DepthLoss(), case(valid=(False, True)), 0.25, 1)
+
+
+def test_sdf_band_by_hand():
+    # Ray 0 (surface at 2.0 m): no sample within 0.4 m. Ray 1 (at 1.0 m): only the sample at 1.0, |1.0 + 0.3 - 1.0|.
+    check(SDFLoss(truncation_m=0.4), case(), 0.3, 1)
+    # With 0.5 m: ray 0 has |1.5 - 0.2 - 2.0|; ray 1 has |0.5 + 0.05 - 1|, 0.3 and |1.5 + 0 - 1|.
+    check(SDFLoss(truncation_m=0.5), case(), 0.7 + 0.45 + 0.3 + 0.5, 4)
+
+
+def test_free_space_by_hand():
+    # Samples before 2.0 - 0.4 (all three of ray 0: 0, 0.3, 0.6) and before 1.0 - 0.4 (one of ray 1: 0.35).
+    check(FreeSpaceLoss(truncation_m=0.4), case(), 0.0 + 0.3 + 0.6 + 0.35, 4)
+
+
+def test_eikonal_by_hand():
+    gradient = torch.tensor([[0.0, 3, 4], [1, 0, 0], [0, 0.5, 0]]).expand(1, 2, 3, 3)
+    check(EikonalLoss(), case(gradient=gradient, valid=(False, True)), 16.0 + 0.0 + 0.25, 3)
+
+
+def test_eikonal_has_a_finite_gradient_where_the_field_is_flat():
+    gradient = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    EikonalLoss()(*case(gradient=gradient))[0].backward()
+    assert torch.isfinite(gradient.grad).all()
+
+
+def test_ray_contrast_by_hand():
+    rendering, targets, rays = case(feature=torch.tensor([[[2.0, 0.0], [0.0, 3.0]]]))
+    targets = targets.replace(feature=torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+    # Only ray 0 has a target. Its logits are 1 / 0.5 and 0: -log(e^2 / (e^2 + 1)).
+    check(RayContrastLoss(temperature=0.5), (rendering, targets, rays), math.log(1 + math.exp(-2)), 1)
+
+
+def test_ray_contrast_needs_features():
+    with pytest.raises(ValueError, match="needs rendered and target features: got no rendered and no target"):
+        RayContrastLoss()(*case())
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_invalid_rays_change_nothing(loss):
+    rendering, targets, rays = case(valid=(True, False))
+    total, count = loss()(rendering, targets, rays)
+    garbage = {
+        name: torch.cat((value[:, :1], value[:, 1:] * 0 + float("nan")), dim=1)
+        for name, value in vars(rendering).items()
+        if value is not None
+    }
+    again, again_count = loss()(Rendering(**(garbage | {"feature": None})), targets, rays)
+    assert torch.equal(total, again) and torch.equal(count, again_count)
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_no_valid_ray_gives_zero_of_nothing(loss):
+    total, count = loss()(*case(valid=(False, False)))
+    assert total == 0 and count == 0
