@@ -95,6 +95,8 @@ DATASETS = Registry("dataset")
 TRANSFORMS = Registry("transform")
 HOOKS = Registry("hook")
 EVALUATORS = Registry("evaluator")
+OPTIMIZERS = Registry("optimizer")
+SCHEDULERS = Registry("scheduler")
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
@@ -144,7 +146,7 @@ def import_plugins(modules: Sequence[str]) -> None:
             ) from error
 
 
-def validate(config: Any, path: str = "config", kind: str | None = None) -> None:
+def validate(config: Any, path: str = "config", registry: Registry | None = None) -> None:
     """Checks a config, with everything nested in it, against the signatures it will be built with.
 
     Builds nothing. Wherever a dict has a ``type``, that name must be registered, the other keys must be parameters,
@@ -154,22 +156,22 @@ def validate(config: Any, path: str = "config", kind: str | None = None) -> None
     Args:
         config: plain data, as read from a config file; it may contain objects that are already built.
         path: where the config stands, for messages ("data.train").
-        kind: if given, what the config must describe: "model", "loss", "dataset", "transform", "hook", ...
+        registry: if given, ``config["type"]`` must be of its kind.
 
     Raises:
         ValueError: an unknown name, an unknown or missing key; the message has the path and the nearest match.
         TypeError: a value that does not suit its parameter; the message has path, expectation and value.
     """
     load_builtins()
-    if kind is not None and not is_component(config):
+    if registry is not None and not is_component(config):
         raise TypeError(
-            f"{path} must be dict(type=<name of a {kind}>, ...): got {describe(config)}. "
-            f"{near_matches('', _names(kind))}"
+            f"{path} must be dict(type=<name of a {registry.kind}>, ...): got {describe(config)}. "
+            f"{near_matches('', registry.names())}"
         )
-    _validate(config, path, kind)
+    _validate(config, path, registry)
 
 
-def build(config: Any, path: str = "config", kind: str | None = None) -> Any:
+def build(config: Any, path: str = "config", registry: Registry | None = None) -> Any:
     """Builds the object a config describes, nested ones first, so that constructors receive objects.
 
     Lists, tuples and dicts without ``type`` are kept, with their contents built. The whole config is checked by
@@ -178,15 +180,15 @@ def build(config: Any, path: str = "config", kind: str | None = None) -> Any:
     Args:
         config: plain data, as read from a config file; it may contain objects that are already built.
         path: where the config stands, for messages.
-        kind: if given, what the config must describe: "model", "loss", "dataset", "transform", "hook", ...
+        registry: if given, ``config["type"]`` must be of its kind.
     """
-    validate(config, path, kind)
+    validate(config, path, registry)
     return _build(config, path)
 
 
 def create_model(name: str, **arguments: Any) -> Any:
     """Builds a model by its registered name; arguments may be configs, and are checked like those of a config."""
-    return build({"type": name, **arguments}, f"create_model({name!r})", MODELS.kind)
+    return build({"type": name, **arguments}, f"create_model({name!r})", MODELS)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -200,8 +202,8 @@ def is_component(config: Any) -> bool:
     return isinstance(config, Mapping) and "type" in config
 
 
-def target_of(name: Any, path: str = "config") -> Callable[..., Any]:
-    """The class with that name in any registry.
+def target_of(name: Any, path: str = "config", registry: Registry | None = None) -> Callable[..., Any]:
+    """The class with that name in any registry; if none has it, the message lists names of ``registry``'s kind.
 
     Raises:
         ValueError: no registry has the name.
@@ -210,24 +212,25 @@ def target_of(name: Any, path: str = "config") -> Callable[..., Any]:
     if not isinstance(name, str):
         raise TypeError(f"{path}.type must be a registered name: got {describe(name)}. Write the name as a string.")
     if name not in _OWNERS:
+        known = _OWNERS if registry is None else registry.names()
         raise ValueError(
-            f"{path}.type must be a registered name: got {name!r}. {near_matches(name, _OWNERS)} "
+            f"{path}.type must be a registered name: got {name!r}. {near_matches(name, known)} "
             "A class of your own is found after its module is listed in imports = [...]."
         )
     return _OWNERS[name].get(name)
 
 
-def _validate(config: Any, path: str, kind: str | None = None) -> None:
+def _validate(config: Any, path: str, registry: Registry | None = None) -> None:
     for _, value, child_path in _children(config, path):
         _validate(value, child_path)
     if not is_component(config):
         return
-    target = target_of(config["type"], path)
+    target = target_of(config["type"], path, registry)
     found = _OWNERS[config["type"]].kind
-    if kind is not None and found != kind:
+    if registry is not None and found != registry.kind:
         raise ValueError(
-            f"{path}.type must name a {kind}: got {config['type']!r}, a {found}. "
-            f"{near_matches(config['type'], _names(kind))}"
+            f"{path}.type must name a {registry.kind}: got {config['type']!r}, a {found}. "
+            f"{near_matches(config['type'], registry.names())}"
         )
     _validate_arguments(config, target, path)
 
@@ -304,10 +307,6 @@ def _add_note(error: Exception, note: str) -> None:
 
 def _built_class(config: Mapping[str, Any]) -> Any:
     return target_of(config["type"])
-
-
-def _names(kind: str) -> list[str]:
-    return [name for name, owner in _OWNERS.items() if owner.kind == kind]
 
 
 def _elsewhere(name: str) -> str:

@@ -6,16 +6,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pointcept.config import Config, dump_config, load_config, validate_config
-from pointcept.engines.launch import default_num_processes, launch
-from pointcept.registry import import_plugins
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains what the command line describes.
-
-    The config is checked completely before anything slow starts.
+    """Trains what the command line describes, after checking the config completely.
 
     Args:
         arguments: the command line without the program; None takes it from ``sys.argv``.
@@ -26,8 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         validate_config(config)
         if options.machine_rank == 0 and os.environ.get("RANK", "0") == "0":
             prepare_experiment(config, overwrite=options.overwrite)
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, TypeError, OSError) as error:
         sys.exit(f"error: {error}")
+
+    from pointcept.engines.launch import default_num_processes, launch  # after the checks, which need not wait for it
+
     launch(
         train,
         (config.to_plain(),),
@@ -38,16 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def train(config: dict) -> None:
-    """Trains in this process, which is one of several if a process group exists.
+def train(config: dict[str, Any]) -> None:
+    """Trains in this process, which may be one of several.
 
     Args:
         config: a whole checked config.
     """
     from pointcept.engines.trainer import build_trainer
 
-    import_plugins(config["imports"])
-    build_trainer(Config(config)).train()
+    build_trainer(config).train()
 
 
 def prepare_experiment(config: Config, overwrite: bool = False) -> None:
@@ -63,31 +62,38 @@ def prepare_experiment(config: Config, overwrite: bool = False) -> None:
     """
     folder = Path(config.save_path)
     if config.resume:
-        if not Path(config.weight).is_file():
-            raise FileNotFoundError(
-                f"A run resumes from its last checkpoint: {config.weight} is missing. "
-                "Check the experiment's name, or start again with --overwrite."
-            )
+        _require_checkpoint(Path(config.weight or folder / "model" / "model_last.pth"))
         return
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / "config.py").is_file():
-            raise FileExistsError(
-                f"An experiment needs a folder of its own: {folder} has files but no config.py. "
-                "Choose another save_path."
-            )
-        if not overwrite:
-            state = "finished" if (folder / "metrics.json").is_file() else "started"
-            raise FileExistsError(
-                f"An earlier run must not be overwritten: {folder} holds one that was {state}. "
-                "Resume it (-r true), choose another name (-n), or delete it with --overwrite."
-            )
-        if Path.cwd().is_relative_to(folder.resolve()):
-            raise FileExistsError(
-                f"--overwrite deletes the folder {folder}: it contains the current one. Change save_path."
-            )
+        _require_disposable(folder, overwrite)
         shutil.rmtree(folder)
     (folder / "model").mkdir(parents=True)
     dump_config(config, folder / "config.py")
+
+
+def _require_checkpoint(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"A run resumes from its last checkpoint: {path} is missing. Check the experiment's name, or start again "
+            "with --overwrite."
+        )
+
+
+def _require_disposable(folder: Path, overwrite: bool) -> None:
+    if not (folder / "config.py").is_file():
+        raise FileExistsError(
+            f"An experiment needs a folder of its own: {folder} has files but no config.py. Choose another save_path."
+        )
+    if not overwrite:
+        state = "finished" if (folder / "metrics.json").is_file() else "started"
+        raise FileExistsError(
+            f"An earlier run must not be overwritten: {folder} holds one that was {state}. Resume it (-r true), choose "
+            "another name (-n), or delete it with --overwrite."
+        )
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise FileExistsError(
+            f"--overwrite deletes the experiment's folder: {folder} contains the current one. Choose another save_path."
+        )
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ fail() {
 }
 
 is_complete() {
-    "$@" >/dev/null 2>&1
+    "$PYTHON" "$ROOT/scripts/check_environment.py" "$@" >/dev/null 2>&1
 }
 
 is_new_enough() {
@@ -28,19 +28,13 @@ is_new_enough() {
 use_python() {
     requested=$1
     shift
-    for candidate in ${requested:-python python3}; do
-        if is_complete "$candidate" "$ROOT/scripts/check_environment.py" "$@"; then
-            PYTHON=$candidate
-            return
-        fi
+    for PYTHON in "${requested:-python}" "${requested:-python3}"; do
+        is_complete "$@" && return
     done
-    if [ ! -e "$UNFINISHED" ] && is_complete "$VENV/bin/python" "$ROOT/scripts/check_environment.py" "$@"; then
-        PYTHON=$VENV/bin/python
-        return
-    fi
-    make_venv "$requested"
-    install_packages "$@"
     PYTHON=$VENV/bin/python
+    [ ! -e "$UNFINISHED" ] && is_complete "$@" && return
+    make_venv ${requested:+"$requested"}
+    install_packages "$@"
 }
 
 # Leaves a .venv with a working pip. One whose installation was interrupted, or whose Python is gone, is made anew.
@@ -51,21 +45,23 @@ make_venv() {
     fi
     [ -e "$VENV/pyvenv.cfg" ] && return
     [ -e "$VENV" ] && fail "$VENV is in the way: it is no virtual environment. Move it elsewhere."
+    [ $# -gt 0 ] || set -- python3.13 python3.12 python3.11 python3.10 python3 python
     found=""
-    for candidate in ${1:-python3.13 python3.12 python3.11 python3.10 python3 python}; do
+    for candidate in "$@"; do
         is_new_enough "$candidate" || continue
         found="$found $candidate"
         say "Making a virtual environment in $VENV with $candidate ..."
-        mkdir -p "$VENV" && : >"$UNFINISHED" || fail "$VENV cannot be written. Use -p with a Python that has the packages."
-        "$candidate" -m venv "$VENV" && return
+        mkdir "$VENV" || fail "$ROOT must be writable to make an environment there. Or use -p with a complete Python."
+        : >"$UNFINISHED"
+        "$candidate" -m venv "$VENV" >&2 && return
         rm -rf "$VENV"
     done
-    [ -n "$found" ] || fail "Python 3.10 or newer is needed: ${1:-none} was found. Install one, or name it with -p."
-    fail "No virtual environment could be made with$found (on Debian and Ubuntu: apt install python3-venv)."
+    [ -n "$found" ] || fail "Python 3.10 or newer is needed: found none among $*. Install one, or name it with -p."
+    fail "No virtual environment could be made with$found; the reason is above." \
+        "On Debian and Ubuntu, apt install python3-venv helps."
 }
 
 install_packages() {
-    : >"$UNFINISHED"
     extras=$(printf '%s,' "$@")
     say "Installing the packages of setup.py into $VENV (once; some gigabytes, mostly PyTorch) ..."
     if ! "$VENV/bin/python" -m pip install -e "$ROOT${1:+[${extras%,}]}" >&2; then

@@ -55,6 +55,7 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
+case $machines in '' | *[!0-9]*) fail "-m must be a number: got $machines." ;; esac
 [ "$machines" -gt 1 ] || machine_rank=0
 case $resume in true | false) ;; *) fail "-r must be true or false: got $resume." ;; esac
 
@@ -83,7 +84,6 @@ cd "$ROOT"
 if [ "$resume" = true ]; then
     [ -f "$save_path/config.py" ] || fail "There is no experiment to resume in $ROOT/$save_path. Check -d, -c and -n."
     config=$save_path/config.py
-    weight=$save_path/model/model_last.pth
     set -- resume=True "$@"
 fi
 [ -z "$weight" ] || set -- "weight='$weight'" "$@"

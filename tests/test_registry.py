@@ -82,8 +82,9 @@ def test_create_model_takes_built_objects_too() -> None:
 
 
 def test_an_error_in_a_constructor_keeps_its_type_and_gains_the_path() -> None:
-    with pytest.raises(ArithmeticError, match="^weight must not be negative$") as caught:
+    with pytest.raises(ArithmeticError) as caught:
         build(net(terms=[{"type": "RegistryTestTerm", "weight": -1.0}]), "model")
+    assert str(caught.value) == "weight must not be negative"
     if sys.version_info >= (3, 11):
         assert caught.value.__notes__ == ["while building model.terms[0] (RegistryTestTerm)"]
 
@@ -108,7 +109,7 @@ def test_nothing_is_built_before_everything_is_checked() -> None:
 )
 def test_a_wrong_name_or_key_is_explained(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        validate(config, "model", "model")
+        validate(config, "model", MODELS)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_a_wrong_name_or_key_is_explained(config: dict[str, Any], message: str) 
 )
 def test_a_value_of_the_wrong_type_is_explained(config: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        validate(config, "model", "model")
+        validate(config, "model", MODELS)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_value_of_the_wrong_type_is_explained(config: Any, message: str) -> No
     ],
 )
 def test_values_that_suit_are_accepted(arguments: dict[str, Any]) -> None:
-    validate(net(**arguments), "model", "model")
+    validate(net(**arguments), "model", MODELS)
 
 
 def test_types_that_say_nothing_about_plain_data_are_not_checked() -> None:
@@ -222,7 +223,7 @@ def test_a_missing_plugin_is_named_with_the_remedy(tmp_path, monkeypatch) -> Non
 def test_importing_everything_needs_no_optional_package() -> None:
     program = (
         "import sys\n"
-        "for name in ('spconv', 'torch_cluster', 'spconv_triton', 'torch_scatter', 'flash_attn', 'beartype', 'pytest'):\n"
+        "for name in ('spconv', 'torch_cluster', 'spconv_triton', 'torch_scatter', 'flash_attn', 'beartype'):\n"
         "    sys.modules[name] = None\n"
         "import pointcept, ponder2d\n"
         "assert 'torch' not in sys.modules, 'import pointcept must stay light'\n"

@@ -5,8 +5,14 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pointcept.annotations import Mismatch, mismatch
+from pointcept.annotations import Mismatch, fitted, mismatch
+from pointcept.config.language import plain
 from pointcept.registry import (
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
     import_plugins,
     near_matches,
     validate,
@@ -43,8 +49,8 @@ class RunSettings:
         param_dicts: parameter groups with own settings: ``keyword`` (a substring of parameter names), ``lr``, ...
         hooks: hooks in the order in which they are called.
         imports: modules of the user's own to import first, so that their classes can be named.
-        weight: checkpoint to start from, or to resume from with ``resume``.
-        resume: continue the interrupted run of which ``weight`` is the last checkpoint.
+        weight: checkpoint to start from.
+        resume: continue an interrupted run from ``weight``, or from its own last checkpoint without one.
         evaluate: evaluate after every reported epoch.
         seed: all random choices derive from it.
         save_path: folder of the experiment.
@@ -100,10 +106,6 @@ class RunSettings:
                 f"epoch must be a multiple of eval_epoch: got {self.epoch} and {self.eval_epoch}. "
                 "The data is repeated epoch // eval_epoch times per reported epoch."
             )
-        if self.resume and self.weight is None:
-            raise ValueError(
-                "resume needs weight, the checkpoint to resume from: got None. Set weight, or resume=False."
-            )
 
 
 _ANNOTATIONS = typing.get_type_hints(RunSettings)
@@ -158,26 +160,27 @@ def validate_config(config: Mapping[str, Any]) -> RunSettings:
             raise TypeError(
                 f"{key}{problem.where} must be {problem.expected}: got {problem.found}. Correct the config."
             )
-    settings = RunSettings(**{key: config[key] for key in _ANNOTATIONS if key in config})
-    validate(settings.model, "model", "model")
+    given = plain({key: config[key] for key in _ANNOTATIONS if key in config})
+    settings = RunSettings(**{key: fitted(value, _ANNOTATIONS[key]) for key, value in given.items()})
+    validate(settings.model, "model", MODELS)
     _validate_data(settings.data)
     for index, hook in enumerate(settings.hooks):
-        validate(hook, f"hooks[{index}]", "hook")
-    validate(settings.optimizer, "optimizer", "optimizer")
+        validate(hook, f"hooks[{index}]", HOOKS)
+    validate(settings.optimizer, "optimizer", OPTIMIZERS)
     if settings.scheduler is not None:
-        validate(settings.scheduler, "scheduler", "scheduler")
+        validate(settings.scheduler, "scheduler", SCHEDULERS)
     return settings
 
 
 def _validate_data(data: Mapping[str, Any]) -> None:
     for key, value in data.items():
         if key in DATA_SPLITS:
-            validate(value, f"data.{key}", "dataset")
+            validate(value, f"data.{key}", DATASETS)
         elif key not in DATA_FACTS:
             raise ValueError(f"Keys of data must be known: got {key!r}. {near_matches(key, DATA_SPLITS + DATA_FACTS)}")
 
 
-def _require_range(name: str, value: float | None, lowest: float, highest: float | None = None) -> None:
+def _require_range(name: str, value: int | float | None, lowest: int | float, highest: float | None = None) -> None:
     if value is not None and (value < lowest or (highest is not None and value > highest)):
         bounds = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise ValueError(f"{name} must be {bounds}: got {value}. Correct the config.")

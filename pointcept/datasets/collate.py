@@ -45,8 +45,8 @@ def _collate_points(samples: Sequence[PointSample]) -> PointBatch:
                 f"Every sample must have point data grid_coord and feat: scene {sample.name!r} lacks {absent} and has "
                 f"{sorted(sample.point)}. End the transforms with GridSample(...) and Collect(feat_keys=...)."
             )
-    widths = {sample.name: sample.point["feat"].shape[1] for sample in samples}
-    if len(set(widths.values())) > 1:
+    widths = [(sample.name, sample.point["feat"].shape[1]) for sample in samples]
+    if len({width for _, width in widths}) > 1:
         raise ValueError(f"All samples must have the same number of features: got {widths}. Use one Collect for all.")
     labels = {key: _join(samples, key, torch.int64) for key in _LABELS if _all_or_none(samples, key)}
     conditions = [sample.scene.get("condition") for sample in samples]
@@ -98,21 +98,29 @@ def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:
     height, width = sizes.max(axis=(0, 1), initial=0)
 
     grid = (len(scenes), num_views, int(height), int(width))
-    image = torch.zeros(*grid[:2], 3, *grid[2:])
-    depth = torch.zeros(grid)
+    # Filled by NumPy: torch would start its threads for each of these small copies.
+    image = np.zeros((*grid[:2], 3, *grid[2:]), dtype=np.float32)
+    depth = np.zeros(grid, dtype=np.float32)
     has_labels = any(views.segment is not None for views in scenes)
-    segment = torch.full(grid, -1, dtype=torch.int64) if has_labels else None
+    segment = np.full(grid, -1, dtype=np.int64) if has_labels else None
     # Identity matrices, as zeros have no inverse and would put NaN into rays that are masked only later.
-    intrinsic = torch.eye(3).repeat(*grid[:2], 1, 1)
-    extrinsic = torch.eye(4).repeat(*grid[:2], 1, 1)
+    intrinsic = np.tile(np.eye(3, dtype=np.float32), (*grid[:2], 1, 1))
+    extrinsic = np.tile(np.eye(4, dtype=np.float32), (*grid[:2], 1, 1))
     for b, views in enumerate(scenes):
-        intrinsic[b, : len(views)] = torch.from_numpy(views.intrinsic)
-        extrinsic[b, : len(views)] = torch.from_numpy(views.extrinsic)
+        intrinsic[b, : len(views)] = views.intrinsic
+        extrinsic[b, : len(views)] = views.extrinsic
         for v in range(len(views)):
             rows, columns = sizes[b, v]
-            pixels = torch.from_numpy(np.array(views.image[v])).permute(2, 0, 1)  # H W 3 -> 3 H W
-            image[b, v, :, :rows, :columns] = pixels / 255
-            depth[b, v, :rows, :columns] = torch.from_numpy(views.depth[v])
+            pixels = views.image[v].transpose(2, 0, 1)  # H W 3 -> 3 H W
+            np.divide(pixels, np.float32(255), out=image[b, v, :, :rows, :columns])
+            depth[b, v, :rows, :columns] = views.depth[v]
             if segment is not None and views.segment is not None:
-                segment[b, v, :rows, :columns] = torch.from_numpy(views.segment[v])
-    return CameraBatch(image, depth, intrinsic, extrinsic, torch.from_numpy(sizes), segment)
+                segment[b, v, :rows, :columns] = views.segment[v]
+    return CameraBatch(
+        image=torch.from_numpy(image),
+        depth=torch.from_numpy(depth),
+        intrinsic=torch.from_numpy(intrinsic),
+        extrinsic=torch.from_numpy(extrinsic),
+        size_px=torch.from_numpy(sizes),
+        segment=None if segment is None else torch.from_numpy(segment),
+    )

@@ -29,7 +29,9 @@ def read_color(folder: Path, stem: str) -> Image.Image:
     raise FileNotFoundError(f"Frame {stem} must have a colour image in {folder}: found none. Export the frame again.")
 
 
-def read_depth(path: Path, *, depth_scale: float, max_depth_m: float | None = None) -> Float32[np.ndarray, "_H _W"]:
+def read_depth(
+    path: Path, *, depth_scale: float, max_depth_m: float | int | None = None
+) -> Float32[np.ndarray, "_H _W"]:
     """z-depth, metres; 0 where nothing was measured, the value is saturated or too far.
 
     Args:

@@ -113,7 +113,7 @@ class SceneFrames:
             ValueError: no frame of the scene is usable.
         """
         chosen = []
-        for index in rng.permutation(len(self._candidates)):
+        for index in rng.permutation(len(self._candidates)).tolist():
             if len(chosen) == num_views:
                 break
             stem, pose = self._read(index)
@@ -140,7 +140,7 @@ class SceneFrames:
             self._refuse()
         count = min(num_views, len(usable))
         ranks = (np.arange(count) * 2 + 1) * len(usable) // (2 * count)
-        return [self._read(usable[rank]) for rank in ranks]
+        return [self._read(usable[rank]) for rank in ranks.tolist()]
 
     def _read(self, index: int) -> tuple[str, Float[np.ndarray, "4 4"] | None]:
         stem = self._candidates[index].decode()

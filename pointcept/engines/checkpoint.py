@@ -196,7 +196,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "GLOBAL" in line or "global" in line.lower() and "Unsupported" in line]
+    told = [line for line in lines if "GLOBAL" in line or ("global" in line.lower() and "Unsupported" in line)]
     text = (told or lines or [type(error).__name__])[0]
     return text if len(text) <= 200 else text[:197] + "..."
 

@@ -1,4 +1,4 @@
-"""Watches losses and gradients: reports them without waiting for the device, and stops on numbers that are not finite."""
+"""Watches losses and gradients without waiting for the device, and stops on numbers that are not finite."""
 
 import collections
 import dataclasses

@@ -36,7 +36,7 @@ def training_loader(
         pin_memory: prepare batches in page-locked memory, for CUDA.
     """
     sampler = TrainingBatchSampler(_length(dataset), batch_size, repeats=repeats, seed=seed)
-    return _loader(dataset, collate, sampler, num_workers, pin_memory, persistent=True)
+    return _loader(dataset, collate, sampler, num_workers, pin_memory)
 
 
 def evaluation_loader(
@@ -60,11 +60,11 @@ def evaluation_loader(
     """
     share = 1 if batch_size is None else max(1, batch_size // get_world_size())
     sampler = EvaluationBatchSampler(_length(dataset), share, seed=seed)
-    return _loader(dataset, collate, sampler, num_workers, pin_memory, persistent=False)
+    return _loader(dataset, collate, sampler, num_workers, pin_memory)
 
 
 def _loader(
-    dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int, pin_memory: bool, *, persistent: bool
+    dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int, pin_memory: bool
 ) -> DataLoader:
     workers = -(-num_workers // get_world_size())
     return DataLoader(
@@ -73,7 +73,7 @@ def _loader(
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
-        persistent_workers=persistent and workers > 0,
+        persistent_workers=workers > 0,
         prefetch_factor=_PREFETCH_FACTOR if workers > 0 else None,
         generator=torch.Generator(),  # its own, so that loading never advances the generator that models draw from
     )

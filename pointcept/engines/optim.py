@@ -109,9 +109,10 @@ def parameter_groups(
         groups[number]["params"].append((name, parameter))
     for keyword, group in zip(keywords, groups[1:]):
         if not group["params"]:
+            parts = {part for name, _ in trainable for part in _parts(name)}
             raise ValueError(
                 f"A keyword of param_dicts must occur in the name of a trainable parameter that no earlier keyword "
-                f"took: {keyword!r} does not. {near_matches(keyword, {part for n, _ in trainable for part in _parts(n)})}"
+                f"took: {keyword!r} does not. {near_matches(keyword, parts)}"
             )
     return [{**group, "initial_lr": group["lr"]} for group in groups]
 

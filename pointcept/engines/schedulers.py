@@ -27,7 +27,7 @@ class Schedule(abc.ABC):
             total_steps: number of optimizer steps of the whole training.
         """
 
-    def check(self, optimizer: torch.optim.Optimizer) -> None:
+    def check(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - most schedules go with all
         """Raises ``ValueError`` where the schedule does not go with the optimizer's groups."""
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int, total_steps: int) -> None:

@@ -5,9 +5,12 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from skimage.measure import marching_cubes
+from torch import nn
 
+from pointcept.structures import SceneBatch
 from pointcept.visualization.ply import vertex_array, write_ply
 
 logger = logging.getLogger("pointcept")
@@ -80,6 +83,32 @@ def extract_surface(
         sdf.transpose(2, 1, 0), level=0.0, spacing=tuple(spacing), gradient_direction="descent"
     )
     return Surface((vertices + np.asarray(origin)).astype(np.float32), faces, _vertex_normals(vertices, faces))
+
+
+@torch.no_grad()
+def scene_surface(
+    model: nn.Module, batch: SceneBatch, scene_index: int = 0, *, voxel_size_m: float = 0.05
+) -> tuple[Surface, UInt8[np.ndarray, "_V 3"]]:
+    """The coloured surface of one scene, as a model that renders signed distances believes it to be.
+
+    Args:
+        model: In evaluation mode; has ``encoder``, ``sample_sdf`` and ``sample_color``, as ``Ponder`` has.
+        batch: Holds the scene.
+        scene_index: Which scene of the batch.
+        voxel_size_m: Distance between the samples of the signed distance, metres.
+
+    Returns:
+        The surface, empty where the signed distance keeps its sign, and the colour of each vertex.
+    """
+    volume = model.encoder(batch)
+    sdf, origin = model.sample_sdf(volume, scene_index, voxel_size_m)
+    surface = extract_surface(
+        sdf.float().cpu().numpy(), origin.double().cpu().numpy(), np.full(3, voxel_size_m, dtype=np.float64)
+    )
+    if len(surface.vertices) == 0:
+        return surface, np.zeros((0, 3), np.uint8)
+    color = model.sample_color(volume, scene_index, torch.from_numpy(surface.vertices).to(volume.box))
+    return surface, (color.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def write_mesh(

@@ -103,7 +103,7 @@ def test_read_only_images_and_one_point_work():
         ),
         (
             [make_sample("a"), make_sample("b", feat=np.zeros((3, 4), np.float32))],
-            r"the same number of features: got \{'a': 6, 'b': 4\}",
+            r"the same number of features: got \[\('a', 6\), \('b', 4\)\]",
         ),
         (
             [make_sample("a", views=make_views([(2, 2)])), make_sample("b")],

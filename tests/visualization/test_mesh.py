@@ -3,9 +3,12 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from plyfile import PlyData
+from torch import nn
 
-from pointcept.visualization import extract_surface, voxel_centers, write_mesh
+from pointcept.structures import FeatureVolume, SceneBatch
+from pointcept.visualization import extract_surface, scene_surface, voxel_centers, write_mesh
 
 CENTER = np.array([10.3, -4.2, 1.7])
 RADIUS = 0.8
@@ -78,6 +81,42 @@ def test_grids_without_a_meaning_are_refused():
     sdf[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="1 of 8 are nan or inf"):
         extract_surface(sdf, np.zeros(3), np.ones(3))
+
+
+class SphereModel(nn.Module):
+    """Offers what a rendering model offers, for a sphere that is red in the east and green in the west."""
+
+    def __init__(self, radius: float) -> None:
+        super().__init__()
+        self.radius = radius
+
+    def encoder(self, batch: SceneBatch) -> FeatureVolume:
+        box = torch.tensor(np.stack([CENTER - 1, CENTER + 1]), dtype=torch.float32)
+        return FeatureVolume(torch.zeros(1, 1, 2, 2, 2), box[None])
+
+    def sample_sdf(self, volume, scene_index, voxel_size_m):
+        axes = [torch.arange(float(low), float(high), voxel_size_m) for low, high in volume.box[scene_index].T]
+        z, y, x = torch.meshgrid(*reversed(axes), indexing="ij")
+        center = torch.tensor(CENTER, dtype=torch.float32)
+        return (torch.stack((x, y, z), dim=-1) - center).norm(dim=-1) - self.radius, volume.box[scene_index, 0]
+
+    def sample_color(self, volume, scene_index, positions):
+        east = (positions[:, 0] > CENTER[0]).float()
+        return torch.stack((east, 1 - east, torch.zeros_like(east)), dim=-1)
+
+
+def test_the_surface_of_a_scene_has_the_models_place_and_colours():
+    batch = SceneBatch(torch.zeros(1, dtype=torch.int64), ("sphere",))
+    surface, colors = scene_surface(SphereModel(RADIUS), batch, voxel_size_m=0.1)
+    assert np.abs(np.linalg.norm(surface.vertices - CENTER, axis=1) - RADIUS).max() < 0.01
+    east = surface.vertices[:, 0] > np.float32(CENTER[0])
+    np.testing.assert_array_equal(colors, np.where(east[:, None], (255, 0, 0), (0, 255, 0)))
+
+
+def test_a_model_without_a_surface_gives_an_empty_one():
+    batch = SceneBatch(torch.zeros(1, dtype=torch.int64), ("nothing",))
+    surface, colors = scene_surface(SphereModel(-1.0), batch, voxel_size_m=0.5)
+    assert surface.faces.shape == colors.shape == (0, 3)
 
 
 def test_ply_round_trip(tmp_path):

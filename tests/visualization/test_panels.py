@@ -124,6 +124,15 @@ def test_panels_without_normals_opacity_or_any_depth():
     assert (tile(panel, 1, 3, 12, 300) == MISSING_COLOR).all()
 
 
+def test_the_depth_scale_is_never_narrower_than_a_tenth():
+    batch = make_batch([(12, 240)], 12, 240)
+    batch.cameras.depth[:] = 2.0
+    output = {"color": batch.cameras.image, "depth": torch.full((1, 1, 12, 240), 2.1)}
+    ((_, panel),) = rendering_panels(output, batch)
+    assert (tile(panel, 0, 1, 12, 240) == (122, 252, 85)).all()  # 2.0 in the middle of 1.9..2.1
+    assert (tile(panel, 1, 1, 12, 240) == (158, 18, 4)).all()
+
+
 def test_panels_need_cameras():
     with pytest.raises(ValueError, match="the batch has no cameras"):
         rendering_panels({}, SceneBatch(torch.zeros(1, dtype=torch.int64), ("room",)))

@@ -11,10 +11,11 @@ DEPTH_MISSING = (0, 65535)
 SURFACE_JUMP = 0.03
 
 
-def _load(path: Path, what: str) -> Image.Image:
+def _load(path: Path, what: str, mode: str | None = None) -> tuple[np.ndarray, str]:
+    """Pixels and the mode they were stored in, converted to ``mode`` if one is given."""
     try:
-        image = Image.open(path)
-        image.load()
+        with Image.open(path) as image:
+            return np.asarray(image if mode is None else image.convert(mode)), image.mode
     except FileNotFoundError:
         raise FileNotFoundError(f"The {what} image must exist: {path} is missing.") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -22,7 +23,6 @@ def _load(path: Path, what: str) -> Image.Image:
             f"The {what} image must be readable: {path} is not ({error}). It may be truncated: copy it again, or "
             "remove it to leave the frame out."
         ) from error
-    return image
 
 
 def read_color(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -32,7 +32,7 @@ def read_color(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated or no image.
     """
-    return np.asarray(_load(path, "colour").convert("RGB"))
+    return _load(path, "colour", "RGB")[0]
 
 
 def read_depth(path: Path, *, units_per_metre: float, max_depth_m: float) -> Float[np.ndarray, "H W"]:
@@ -44,12 +44,11 @@ def read_depth(path: Path, *, units_per_metre: float, max_depth_m: float) -> Flo
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, no image, or not a single channel of 16 bits.
     """
-    image = _load(path, "depth")
-    raw = np.asarray(image)
+    raw, mode = _load(path, "depth")
     # Pillow gives 16-bit PNGs as uint16 ("I;16") or, depending on its version, int32 ("I").
     if raw.ndim != 2 or raw.dtype not in (np.uint16, np.int32) or raw.min() < 0 or raw.max() > 65535:
         raise ValueError(
-            f"A depth image must have one channel of 16 bits: {path} has mode {image.mode!r}. Pass the raw depth, not "
+            f"A depth image must have one channel of 16 bits: {path} has mode {mode!r}. Pass the raw depth, not "
             "a picture of it."
         )
     depth = (raw / units_per_metre).astype(np.float32)

@@ -9,13 +9,12 @@ from jaxtyping import Float
 RIGID_TOLERANCE = 1e-2
 
 
-def _load_numbers(path: Path) -> np.ndarray:
+def _load_numbers(path: Path) -> Float[np.ndarray, "_R _C"]:
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     try:
-        return np.array(
-            [[float(word) for word in line.split()] for line in path.read_text().splitlines() if line.strip()]
-        )
-    except ValueError as error:
-        raise ValueError(f"{path} must hold rows of numbers: {error}. Write it again.") from None
+        return np.array([[float(word) for word in row] for row in rows], ndmin=2)
+    except ValueError:
+        raise ValueError(f"{path} must hold rows of as many numbers each: got {rows[:4]}. Write it again.") from None
 
 
 def rigid_pose(matrix: Float[np.ndarray, "_R _C"], source: Path) -> Float[np.ndarray, "4 4"]:

@@ -34,7 +34,7 @@ def cloud_view(
     vertical: Float[np.ndarray, " N"],
     order: Float[np.ndarray, " N"],
     color: UInt8[np.ndarray, "N 3"],
-    cameras: list[tuple[Float[np.ndarray, "V 2"], tuple[int, int, int]]],
+    cameras: list[tuple[Float[np.ndarray, "_V 2"], tuple[int, int, int]]],
     point_size_m: float,
 ) -> UInt8[np.ndarray, "P P 3"]:
     """Orthographic picture of points; those with a larger ``order`` hide others.

@@ -237,7 +237,7 @@ class _Conversion:
             source_frames={str(source.number): source.name for source in written},
             skipped={reason: len(names) for reason, names in self.skipped.items()},
             world_from_source=self.world_from_source.tolist(),
-            color_registered=self.options.color_calibration is not None,
+            color_was_registered=self.options.color_calibration is not None,
             voxel_size_m=self.options.voxel_size_m,
             heldout_depth_error_m=None if np.isnan(error) else round(error, 6),
         )

@@ -1,5 +1,7 @@
 """Movable furniture: seats, tables, beds, storage, and the small things that stand on them."""
 
+import itertools
+
 import numpy as np
 
 from pointcept.datasets.synthetic.item import Item
@@ -203,7 +205,7 @@ def wardrobe(style: Style, rng: Rng) -> Item:
     item.board((-width / 2, width / 2), (0, depth - 0.02), (0, height), style.wood())
     front, metal = style.front(), style.metal()
     edges = np.linspace(-width / 2, width / 2, 3 if width < 1.3 else 4)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in itertools.pairwise(edges):
         item.board((left + 0.008, right - 0.008), (depth - 0.02, depth), (0.08, height - 0.02), front)
         item.box((right - 0.06, depth + 0.012, 1.05), (0.02, 0.025, 0.22), metal)
     return item
@@ -331,9 +333,9 @@ def on_top(
     count: int,
 ) -> None:
     """Add ``count`` small things side by side on a surface at height ``z``; fewer where they do not fit."""
-    count = min(count, int((x[1] - x[0]) / 0.28))
+    count = max(0, min(count, int((x[1] - x[0]) / 0.28)))
     edges = np.linspace(*x, count + 1)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in itertools.pairwise(edges):
         at = ((left + right) / 2, rng.uniform(*y))
         kind = rng.integers(5)
         if kind == 0:
@@ -362,6 +364,6 @@ def _drawers(
 ) -> None:
     """Fronts with handles on a body that ends at ``y``."""
     edges = np.linspace(*z, rows + 1)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         item.board((x[0] + 0.012, x[1] - 0.012), (y - 0.005, y + 0.012), (low + 0.01, high - 0.01), front)
         item.box(((x[0] + x[1]) / 2, y + 0.025, (low + high) / 2), (0.12, 0.025, 0.02), metal)

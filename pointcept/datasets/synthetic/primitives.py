@@ -100,7 +100,7 @@ def cast_view(
 ) -> tuple[Float[np.ndarray, "H W"], Int[np.ndarray, "H W"]]:
     """The depth image of one pinhole view, and the primitive that each pixel sees.
 
-    Equal to ``cast_rays`` over the pixels; each primitive is only intersected with the pixels of its bounding rectangle.
+    Equal to ``cast_rays`` over the pixels, but intersects a primitive only with the pixels of its bounding rectangle.
 
     Args:
         primitives: The scene.

@@ -63,7 +63,7 @@ class SphereCrop:
 
     Args:
         point_max: Number of points to keep.
-        sample_rate: Share of the points to keep, instead of ``point_max``.
+        sample_rate: Share of the points to keep, at least one, instead of ``point_max``.
         mode: The centre: ``"random"``, one of the points; ``"center"``, the centre of the bounding box.
     """
 
@@ -83,7 +83,7 @@ class SphereCrop:
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The sample with its nearest points, in their old order."""
-        limit = self.point_max if self.sample_rate is None else int(sample.num_points * self.sample_rate)
+        limit = self.point_max if self.sample_rate is None else max(1, int(sample.num_points * self.sample_rate))
         if sample.num_points <= limit:
             return sample
         coord = sample.coord.astype(np.float64)

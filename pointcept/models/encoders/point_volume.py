@@ -1,5 +1,6 @@
 """Point clouds to feature volumes: a backbone on the points, mean pooling, a dense network."""
 
+import torch
 from torch import nn
 
 from pointcept.models.encoders.masking import BlockMask
@@ -50,4 +51,5 @@ class PointVolumeEncoder(nn.Module):
             points = self.mask(points, batch.seed)
         encoded = self.backbone(points)
         pooled = mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
-        return pooled.replace(features=self.projection(pooled.features))
+        features = self.projection(pooled.features).contiguous(memory_format=torch.channels_last_3d)
+        return pooled.replace(features=features)

@@ -30,7 +30,7 @@ class _Encoder(nn.Module):
         self.basic_module = NormConvReLU(in_channels, out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.basic_module(F.max_pool3d(features, 2) if self.pool else features)
+        return self.basic_module(F.max_pool3d(features, 2, ceil_mode=True) if self.pool else features)
 
 
 class _Upsampling(nn.Module):
@@ -61,7 +61,7 @@ class ProjectionUNet(nn.Module):
     Args:
         in_channels: Channels of the pooled features.
         out_channels: Channels of the volume.
-        channels: Channels of each level; every level halves the grid, rounding down.
+        channels: Channels of each level; every level halves the grid, rounding up.
     """
 
     def __init__(self, in_channels: int, out_channels: int, channels: tuple[int, ...] = (32, 64, 128, 256)) -> None:
@@ -77,7 +77,7 @@ class ProjectionUNet(nn.Module):
         self.final_conv = nn.Conv3d(channels[0], out_channels, kernel_size=1)
 
     def forward(self, features: Float[Tensor, "B _C Z Y X"]) -> Float[Tensor, "B _O Z Y X"]:
-        """Refined features of the same grid, channels-last in memory where the input is."""
+        """Refined features of the same grid."""
         skips = []
         for encoder in self.encoders:
             features = encoder(features)

@@ -89,9 +89,8 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], kernel_map: Kernel
         if count == 0:
             continue
         torch.index_select(features, 0, chunk.in_rows, out=gathered[:count])
-        for source, matrix, target in zip(gathered[:count].split(chunk.counts), matrices, products.split_with_sizes(
-            [*chunk.counts, most - count]
-        )):
+        sources, targets = gathered[:count].split(chunk.counts), products[:count].split(chunk.counts)
+        for source, matrix, target in zip(sources, matrices, targets):
             if source.shape[0]:
                 torch.mm(source, matrix, out=target)
         rows += torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]

@@ -130,7 +130,7 @@ def centred_table(keys: Int[Tensor, "V"], strides: tuple[int, int], kernel_size:
     table = torch.full((num_taps, count), count, dtype=torch.int32, device=keys.device)
     rows = torch.arange(count, device=keys.device)
     table[num_taps // 2] = rows
-    padded_keys = F.pad(keys, (0, 1), value=torch.iinfo(keys.dtype).max)
+    padded_keys = torch.cat([keys, keys.new_full((1,), torch.iinfo(keys.dtype).max)])
     for column in range(kernel_size**2 // 2 + 1):
         shift_x, shift_y = column // kernel_size - radius, column % kernel_size - radius
         wanted = keys + (shift_x * strides[0] + shift_y * strides[1] - radius)

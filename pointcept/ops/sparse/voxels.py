@@ -12,6 +12,7 @@ from pointcept.ops.sparse.kernel_map import KernelMap, centred_table
 # Empty cells kept beside each axis of the key space, so that no neighbour's key runs over into the next row of cells.
 _MARGIN = 8
 _MAX_KERNEL_SIZE = 2 * _MARGIN + 1
+_MAX_CELLS = 2**62  # half of what a key could number, so that no neighbour's key overflows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +75,14 @@ class VoxelSet:
         if grid_coord.shape[0] == 0:
             empty = grid_coord.new_zeros(0)
             return cls(grid_coord.new_zeros(0, 4), empty, (1, 1, 1), batch_size), empty
-        largest = torch.iinfo(torch.int64).max
-        lowest = grid_coord.new_full((batch_size, 3), largest)
+        lowest = grid_coord.new_full((batch_size, 3), torch.iinfo(torch.int64).max)
         lowest = lowest.scatter_reduce(0, batch_index[:, None].expand(-1, 3), grid_coord, "amin")
         local = grid_coord - lowest.index_select(0, batch_index)
         smallest, extent = torch.stack([local.amin(0), local.amax(0)]).tolist()
         grid = tuple(length + 1 + _MARGIN for length in extent)
-        if min(smallest) < 0 or batch_size * math.prod(grid) > largest:
+        if min(smallest) < 0 or batch_size * math.prod(grid) > _MAX_CELLS:
             raise ValueError(
-                f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z below 2^63): got {batch_size} "
+                f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got {batch_size} "
                 f"clouds and an extent of {[length + 1 for length in extent]} voxels. Remove outliers, crop the clouds, "
                 "or use larger voxels."
             )

@@ -1,0 +1,1 @@
+"""Operations on points, voxels and volumes, in plain torch."""

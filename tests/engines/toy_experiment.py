@@ -1,0 +1,181 @@
+"""A tiny dataset, model, evaluator and hooks with which the real engine trains in a fraction of a second."""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import pointcept
+from pointcept.engines import Hook, build_trainer
+from pointcept.registry import DATASETS, EVALUATORS, HOOKS, MODELS
+from pointcept.structures import PointSample
+from pointcept.utils import distributed
+from pointcept.utils.distributed import all_reduce_sum
+from pointcept.utils.logging import remove_log_handlers
+
+NUM_FEATURES = 4
+
+
+@DATASETS.register()
+class ToyDataset:
+    """Clouds of a few points whose features are shifted by the sample's seed."""
+
+    def __init__(self, num_samples: int = 12, num_points: int = 6, jitter: float = 0.1) -> None:
+        self.num_samples, self.num_points, self.jitter = num_samples, num_points, jitter
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PointSample:
+        index, seed = key if isinstance(key, tuple) else (key, 0)
+        shape = np.random.default_rng(index)
+        augmentation = np.random.default_rng(seed)
+        coord = shape.uniform(size=(self.num_points, 3)).astype(np.float32)
+        feat = shape.normal(size=(self.num_points, NUM_FEATURES)) + self.jitter * augmentation.normal(size=NUM_FEATURES)
+        point = {"feat": feat.astype(np.float32), "grid_coord": np.zeros((self.num_points, 3), dtype=np.int64)}
+        return PointSample(coord=coord, point=point, scene={"name": f"scene{index}"}, seed=seed)
+
+
+@MODELS.register()
+class ToyModel(nn.Module):
+    """Predicts a coordinate from the features; each scene counts the same, so that batches can be split."""
+
+    def __init__(self, width: int = 8, dropout: float = 0.0, nan_scene: str = "", noise: float = 0.0) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(NUM_FEATURES, width), nn.BatchNorm1d(width), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, 3)
+        self.nan_scene, self.noise = nan_scene, noise
+
+    def forward(self, batch):
+        points = batch.points
+        predicted = self.head(self.dropout(self.backbone(points.feat)))
+        if not self.training:
+            return {"coord": predicted}
+        noise = self.noise * (random.random() + np.random.rand())  # noqa: NPY002 - to be restored on a resume
+        error = ((predicted - points.coord) ** 2).mean(1)
+        per_scene = torch.zeros(batch.batch_size).to(error).index_add(0, points.batch_index, error) / points.counts
+        fit = per_scene.mean() + noise
+        if self.nan_scene in batch.name:
+            fit = fit * float("nan")
+        return {"fit": fit, "shrink": 0.01 * self.head.weight.square().sum()}
+
+
+@EVALUATORS.register()
+class ToyEvaluator:
+    """Mean error over scenes, and how many scenes there were."""
+
+    main_metric = "error"
+    higher_is_better = False
+
+    def reset(self) -> None:
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def update(self, output, batch) -> None:
+        error = (output["coord"] - batch.points.coord).abs().mean(1)
+        per_scene = torch.zeros(batch.batch_size).to(error).index_add(0, batch.points.batch_index, error)
+        self.sums += torch.stack([(per_scene / batch.points.counts).sum(), torch.tensor(float(batch.batch_size))])
+
+    def compute(self) -> dict[str, float]:
+        total, count = all_reduce_sum(self.sums).tolist()
+        return {"error": total / count, "num_scenes": count}
+
+
+@HOOKS.register()
+class SignalAt(Hook):
+    """Sends this process a signal at the beginning of a step."""
+
+    def __init__(self, step: int, signal_name: str = "SIGKILL") -> None:
+        self.step, self.signal = step, getattr(signal, signal_name)
+
+    def before_step(self) -> None:
+        if self.trainer.step + 1 == self.step:
+            os.kill(os.getpid(), self.signal)
+
+
+@HOOKS.register()
+class LossRecorder(Hook):
+    """Keeps every step record, and writes them at the end if given a file."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.records, self.path = [], path
+
+    def after_step(self) -> None:
+        self.records += self.trainer.records
+
+    def after_train(self) -> None:
+        if self.path is not None and distributed.is_main_process():
+            torch.save([(record.step, record.losses, record.grad_norm) for record in self.records], self.path)
+
+
+def toy_config(save_path: str | Path, **changes) -> dict:
+    """A whole config of a run that takes 18 steps; ``changes`` replace top-level keys."""
+    config = {
+        "model": {"type": "ToyModel"},
+        "data": {"train": {"type": "ToyDataset"}, "val": {"type": "ToyDataset", "num_samples": 5, "jitter": 0.0}},
+        "optimizer": {"type": "AdamW", "lr": 0.02},
+        "scheduler": {"type": "OneCycleLR"},
+        "hooks": [
+            {"type": "CheckpointLoader"},
+            {"type": "IterationTimer"},
+            {"type": "InformationWriter", "log_every": 1},
+            {"type": "EvaluationHook", "evaluator": {"type": "ToyEvaluator"}},
+            {"type": "TensorBoardWriter"},
+            {"type": "CheckpointSaver", "save_every_steps": 1},
+        ],
+        "save_path": str(save_path),
+        "num_worker": 0,
+        "batch_size": 2,
+        "epoch": 3,
+        "eval_epoch": 3,
+        "seed": 7,
+    }
+    return {**config, **changes}
+
+
+def run(config: dict) -> None:
+    """Trains in this process."""
+    try:
+        build_trainer(config).train()
+    finally:
+        remove_log_handlers()
+
+
+def run_in_processes(config: dict, world_size: int = 1) -> list[int]:
+    """Trains in processes of their own and returns their exit codes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy_experiment"])
+    roots = [str(Path(__file__).parent), str(Path(pointcept.__file__).parents[1])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(roots)  # where the fork server, started once, finds its preload
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [context.Process(target=_child, args=(config, rank, world_size, port)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def _child(config: dict, rank: int, world_size: int, port: int) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # the loaders' workers, which would import torch again
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
+    try:
+        run(config)
+    finally:
+        distributed.shutdown()

@@ -1,0 +1,166 @@
+import pytest
+import torch
+from torch import nn
+
+from pointcept.models.encoders import BlockMask, PointVolumeEncoder, ProjectionUNet
+from pointcept.models.pretraining import Ponder
+from pointcept.rendering import (
+    ColorLoss,
+    DepthLoss,
+    EikonalLoss,
+    FreeSpaceLoss,
+    NeuSRenderer,
+    NeuSSampler,
+    RaySampler,
+    SDFField,
+    SDFLoss,
+)
+from pointcept.structures import CameraBatch, PointBatch, SceneBatch
+
+
+class PointwiseBackbone(nn.Module):
+    """Maps each point on its own."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.linear = nn.Linear(in_channels, out_channels)
+
+    def forward(self, points: PointBatch) -> PointBatch:
+        return points.replace(feat=self.linear(points.feat))
+
+
+def make_model() -> Ponder:
+    torch.manual_seed(0)
+    encoder = PointVolumeEncoder(
+        backbone=PointwiseBackbone(3, 6),
+        projection=ProjectionUNet(6, 8, channels=(4, 8)),
+        grid_shape=(8, 8, 4),
+        mask=BlockMask(in_channels=3, ratio=0.5, block_size=2),
+    )
+    field = SDFField(8, hidden_channels=8, geometry_channels=3)
+    losses = (ColorLoss(), DepthLoss(), SDFLoss(), FreeSpaceLoss(), EikonalLoss())
+    return Ponder(encoder, NeuSRenderer(field, NeuSSampler(8, 4)), losses, RaySampler(num_rays=6), render_chunk=50)
+
+
+def make_batch(scenes: int = 2, views: int = 2) -> SceneBatch:
+    generator = torch.Generator().manual_seed(1)
+    count = 40
+    coord = torch.rand(scenes * count, 3, generator=generator) * torch.tensor([4.0, 3.0, 2.0])
+    world_from_camera = torch.eye(4)
+    world_from_camera[:3, :3] = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    world_from_camera[:3, 3] = torch.tensor([0.5, 1.5, 1.0])
+    cameras = CameraBatch(
+        image=torch.rand(scenes, views, 3, 6, 8, generator=generator),
+        depth=torch.rand(scenes, views, 6, 8, generator=generator) + 1,
+        intrinsic=torch.tensor([[6.0, 0, 3.5], [0, 6.0, 2.5], [0, 0, 1]]).expand(scenes, views, 3, 3),
+        extrinsic=torch.linalg.inv(world_from_camera).expand(scenes, views, 4, 4),
+        size_px=torch.tensor([6, 8]).expand(scenes, views, 2),
+    )
+    points = PointBatch(
+        coord=coord,
+        grid_coord=(coord * 10).long(),
+        feat=torch.rand(scenes * count, 3, generator=generator),
+        offset=torch.arange(1, scenes + 1) * count,
+    )
+    return SceneBatch(
+        seed=torch.arange(scenes) + 7, name=tuple(f"room{i}" for i in range(scenes)), points=points, cameras=cameras
+    )
+
+
+def test_training_gives_every_weighted_loss_and_a_gradient_to_every_parameter():
+    model, batch = make_model(), make_batch()
+    losses = model(batch)
+    assert list(losses) == ["color_loss", "depth_loss", "sdf_loss", "free_space_loss", "eikonal_loss"]
+    sum(losses.values()).backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert missing == []
+    still = [name for name, p in model.named_parameters() if not p.grad.any()]
+    assert still == []
+
+
+def test_training_is_a_function_of_the_seeds_alone():
+    model, batch = make_model(), make_batch()
+    first, again = model(batch), model(batch)
+    other = model(batch.replace(seed=batch.seed + 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["color_loss"], other["color_loss"])
+
+
+def test_views_without_depth_and_the_rest_outside_the_box_give_zero_losses():
+    model, batch = make_model(), make_batch()
+    blind = batch.cameras.replace(depth=torch.zeros_like(batch.cameras.depth))
+    losses = model(batch.replace(cameras=blind))
+    assert all(value == 0 for value in losses.values())
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_evaluation_renders_every_pixel_like_training_renders_rays():
+    model, batch = make_model().eval(), make_batch()
+    output = model(batch)
+    assert output["color"].shape == (2, 2, 3, 6, 8)
+    assert output["depth"].shape == output["opacity"].shape == (2, 2, 6, 8)
+    assert output["normal"].shape == (2, 2, 3, 6, 8)
+    assert (output["color"] >= 0).all() and (output["color"] <= 1).all() and (output["opacity"] <= 1 + 1e-5).all()
+    torch.testing.assert_close(output["color"][:, 0], output["color"][:, 1])  # both views have one pose
+
+
+def test_evaluation_of_a_scene_does_not_depend_on_batch_mates():
+    model, batch = make_model().eval(), make_batch()
+    alone = SceneBatch(
+        seed=batch.seed[1:],
+        name=batch.name[1:],
+        points=PointBatch(
+            coord=batch.points.coord[40:],
+            grid_coord=batch.points.grid_coord[40:],
+            feat=batch.points.feat[40:],
+            offset=torch.tensor([40]),
+        ),
+        cameras=CameraBatch(**{name: value[1:] for name, value in vars(batch.cameras).items() if value is not None}),
+    )
+    torch.testing.assert_close(model(alone)["color"][0], model(batch)["color"][1], atol=1e-5, rtol=1e-4)
+
+
+def test_moving_world_and_cameras_together_changes_nothing():
+    model, batch = make_model().eval(), make_batch()
+    shift = torch.tensor([3.0, -2.0, 1.0])
+    extrinsic = batch.cameras.extrinsic.clone()
+    extrinsic[..., :3, 3] -= extrinsic[..., :3, :3] @ shift
+    moved = batch.replace(
+        points=batch.points.replace(coord=batch.points.coord + shift),
+        cameras=batch.cameras.replace(extrinsic=extrinsic),
+    )
+    torch.testing.assert_close(model(moved)["depth"], model(batch)["depth"], atol=1e-4, rtol=1e-4)
+
+
+def test_sampled_sdf_lies_on_the_grid_that_is_told():
+    model, batch = make_model().eval(), make_batch()
+    volume = model.encoder(batch)
+    sdf, origin = model.sample_sdf(volume, 1, 0.25)
+    position = origin + torch.tensor([2, 1, 3]) * 0.25  # x, y, z
+    rows, _ = model.renderer.field.branches(model._scene(volume, 1))
+    expected = model.renderer.field.query_sdf(model._scene(volume, 1), rows, position[None, None])
+    torch.testing.assert_close(sdf[3, 1, 2], expected[0, 0].detach())
+    assert model.sample_color(volume, 1, position[None]).shape == (1, 3)
+
+
+def test_volumes_are_channels_last_in_memory():
+    volume = make_model().encoder(make_batch())
+    assert volume.features.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_missing_parts_of_a_batch_are_named():
+    model, batch = make_model(), make_batch()
+    with pytest.raises(ValueError, match=r"needs posed views to render: the batch of \('room0', 'room1'\) has none"):
+        model(batch.replace(cameras=None))
+    with pytest.raises(ValueError, match="needs point clouds"):
+        model(batch.replace(points=None))
+
+
+def test_losses_must_be_given_and_given_once():
+    model = make_model()
+    with pytest.raises(ValueError, match="at least one term"):
+        Ponder(model.encoder, model.renderer, (), RaySampler())
+    with pytest.raises(ValueError, match="may be given once"):
+        Ponder(model.encoder, model.renderer, (ColorLoss(), ColorLoss(weight=1.0)), RaySampler())
