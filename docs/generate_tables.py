@@ -1,4 +1,4 @@
-"""Writes the tables that follow from the code: ``python -m docs.generate_tables`` after registering a class or a setting."""
+"""Writes the tables in the docs that follow from the code: run it after registering a class or adding a setting."""
 
 import dataclasses
 import inspect
@@ -54,7 +54,7 @@ def configs_page(page: str) -> str:
     """The page on configs with its table of settings replaced by the current one."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + BEGIN + settings_table() + END + after
+    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
 
 
 def settings_table() -> str:

@@ -1,5 +1,6 @@
 """Names that configs may use for classes, and building objects from configs that were checked beforehand."""
 
+import contextlib
 import difflib
 import fnmatch
 import importlib
@@ -7,8 +8,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from pointcept.annotations import describe, fitted, mismatch
 
@@ -29,7 +30,8 @@ BUILTIN_MODULES = (
 class Registry:
     """The names under which one kind of class can be written in a config.
 
-    A name means one thing in all registries together, so that a config needs no more than ``type="Name"``.
+    A name means one thing in all registries together, so that a config needs no more than ``type="Name"``. Two
+    registries of one kind are the same.
 
     Args:
         kind: what the registry holds, in the singular, for messages ("model", "hook").
@@ -37,7 +39,6 @@ class Registry:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._targets: dict[str, Callable[..., Any]] = {}
 
     def register(self, *aliases: str) -> Callable[[_Target], _Target]:
         """Decorator that registers a class (or a factory function) under its own name and under ``aliases``.
@@ -50,22 +51,20 @@ class Registry:
 
         def decorate(target: _Target) -> _Target:
             for name in (target.__name__, *aliases):
-                taken = _OWNERS.get(name)
-                if taken is not None and not (taken is self and _same_definition(self._targets[name], target)):
+                taken = _ENTRIES.get(name)
+                if taken is not None and (taken.kind, _origin(taken.target)) != (self.kind, _origin(target)):
                     raise ValueError(
                         f"A registered name must be unique: {name!r} of {_origin(target)} is already the {taken.kind} "
-                        f"{_origin(taken._targets[name])}. Choose another name."
+                        f"{_origin(taken.target)}. Choose another name."
                     )
-            for name in (target.__name__, *aliases):
-                self._targets[name] = target
-                _OWNERS[name] = self
+            _ENTRIES.update(dict.fromkeys((target.__name__, *aliases), _Entry(self.kind, target)))
             return target
 
         return decorate
 
     def names(self) -> list[str]:
         """All registered names and aliases, sorted."""
-        return sorted(self._targets)
+        return sorted(name for name, entry in _ENTRIES.items() if entry.kind == self.kind)
 
     def get(self, name: str) -> Callable[..., Any]:
         """The class registered as ``name``.
@@ -73,21 +72,24 @@ class Registry:
         Raises:
             ValueError: nothing of this kind has that name; the message lists the nearest ones.
         """
-        if name not in self._targets:
+        entry = _ENTRIES.get(name)
+        if entry is None or entry.kind != self.kind:
+            found = repr(name) if entry is None else f"{name!r}, a {entry.kind}"
             raise ValueError(
-                f"The name of a {self.kind} must be registered: got {name!r}. "
-                f"{near_matches(name, self._targets)}{_elsewhere(name)}"
+                f"The name of a {self.kind} must be registered: got {found}. {near_matches(name, self.names())}"
             )
-        return self._targets[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._targets
+        return entry.target
 
     def __repr__(self) -> str:
-        return f"Registry({self.kind!r}, {len(self._targets)} names)"
+        return f"Registry({self.kind!r})"
 
 
-_OWNERS: dict[str, Registry] = {}
+class _Entry(NamedTuple):
+    kind: str
+    target: Callable[..., Any]
+
+
+_ENTRIES: dict[str, _Entry] = {}
 
 MODELS = Registry("model")
 LOSSES = Registry("loss")
@@ -115,11 +117,19 @@ def near_matches(name: str, known: Iterable[str]) -> str:
 def load_builtins() -> None:
     """Imports the modules that register the toolkit's own classes. Cheap after the first call."""
     for module in BUILTIN_MODULES:
-        try:  # TEMPORARY while the packages are being written
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("pointcept"):
-                raise
+        importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def temporary_names() -> Iterator[None]:
+    """Forgets at the end of the block what was registered inside, for examples and experiments in one process."""
+    load_builtins()
+    kept = dict(_ENTRIES)
+    try:
+        yield
+    finally:
+        _ENTRIES.clear()
+        _ENTRIES.update(kept)
 
 
 def import_plugins(modules: Sequence[str]) -> None:
@@ -211,13 +221,13 @@ def target_of(name: Any, path: str = "config", registry: Registry | None = None)
     """
     if not isinstance(name, str):
         raise TypeError(f"{path}.type must be a registered name: got {describe(name)}. Write the name as a string.")
-    if name not in _OWNERS:
-        known = _OWNERS if registry is None else registry.names()
+    if name not in _ENTRIES:
+        known = _ENTRIES if registry is None else registry.names()
         raise ValueError(
             f"{path}.type must be a registered name: got {name!r}. {near_matches(name, known)} "
             "A class of your own is found after its module is listed in imports = [...]."
         )
-    return _OWNERS[name].get(name)
+    return _ENTRIES[name].target
 
 
 def _validate(config: Any, path: str, registry: Registry | None = None) -> None:
@@ -226,7 +236,7 @@ def _validate(config: Any, path: str, registry: Registry | None = None) -> None:
     if not is_component(config):
         return
     target = target_of(config["type"], path, registry)
-    found = _OWNERS[config["type"]].kind
+    found = _ENTRIES[config["type"]].kind
     if registry is not None and found != registry.kind:
         raise ValueError(
             f"{path}.type must name a {registry.kind}: got {config['type']!r}, a {found}. "
@@ -309,13 +319,5 @@ def _built_class(config: Mapping[str, Any]) -> Any:
     return target_of(config["type"])
 
 
-def _elsewhere(name: str) -> str:
-    return f" {name!r} is a {_OWNERS[name].kind}." if name in _OWNERS else ""
-
-
 def _origin(target: Callable[..., Any]) -> str:
     return f"{target.__module__}.{target.__qualname__}"
-
-
-def _same_definition(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
-    return _origin(first) == _origin(second)

@@ -18,6 +18,6 @@ failed=""
 "$PYTHON" -m ruff format --check . || failed="$failed format"
 "$PYTHON" -m pytest -n "$workers" "$@" || failed="$failed tests"
 if [ -f mkdocs.yml ]; then
-    "$PYTHON" -m mkdocs --quiet build --strict || failed="$failed docs"
+    NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs --quiet build --strict || failed="$failed docs"
 fi
 [ -z "$failed" ] || fail "These checks failed:$failed."

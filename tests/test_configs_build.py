@@ -35,9 +35,9 @@ def test_a_misspelt_key_in_a_config_is_caught(tmp_path: Path) -> None:
     base = CONFIGS / "_base_" / "default_runtime.py"
     path = tmp_path / "broken.py"
     path.write_text(
-        f'_base_ = "{base}"\nmodel = dict(type="Ponder", backbon=None)\ndata = dict()\noptimizer = dict(type="SGD")\n'
+        f'_base_ = "{base}"\nmodel = dict(type="Ponder", encodr=None)\ndata = dict()\noptimizer = dict(type="SGD")\n'
     )
     with pytest.raises(
-        ValueError, match=r"Keys of model must be parameters of Ponder: got 'backbon'\. Did you mean 'backbone'"
+        ValueError, match=r"Keys of model must be parameters of Ponder: got 'encodr'\. Did you mean 'encoder'"
     ):
         validate_config(load_config(path))

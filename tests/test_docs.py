@@ -161,13 +161,11 @@ def scratch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     handlers = list(logging.getLogger("pointcept").handlers)
-    yield tmp_path
+    with registry.temporary_names():
+        yield tmp_path
     logging.getLogger("pointcept").handlers = handlers
     files = {name: str(getattr(module, "__file__", None) or "") for name, module in sys.modules.items()}
     temporary = {name for name, file in files.items() if file.startswith(str(tmp_path))}
-    for name, owner in list(registry._OWNERS.items()):
-        if owner._targets[name].__module__ in temporary | {"docs"}:
-            del owner._targets[name], registry._OWNERS[name]
     for name in temporary:
         del sys.modules[name]
 

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from pointcept import create_model, list_models, registry
-from pointcept.registry import EVALUATORS, HOOKS, LOSSES, MODELS, build, validate
+from pointcept.registry import EVALUATORS, HOOKS, LOSSES, MODELS, OPTIMIZERS, build, validate
 
 
 @MODELS.register("TestNet-v1m1")
@@ -193,8 +193,20 @@ def test_executing_a_definition_again_replaces_the_earlier_one() -> None:
 
 
 def test_a_miss_in_one_registry_says_where_the_name_is() -> None:
-    with pytest.raises(ValueError, match=r"name of a loss must be registered: got 'TestNet-v1m1'.*is a model\."):
+    with pytest.raises(ValueError, match=r"name of a loss must be registered: got 'TestNet-v1m1', a model\. "):
         LOSSES.get("TestNet-v1m1")
+
+
+def test_temporary_names_are_forgotten() -> None:
+    with registry.temporary_names():
+
+        @HOOKS.register("registry-test-temporary")
+        class RegistryTestTemporary:
+            pass
+
+        assert "registry-test-temporary" in HOOKS.names()
+    assert not {"registry-test-temporary", "RegistryTestTemporary"} & set(HOOKS.names())
+    assert "SGD" in OPTIMIZERS.names()
 
 
 def test_plugins_are_found_in_the_current_directory(tmp_path, monkeypatch) -> None:

@@ -1,18 +1,17 @@
 """Starting the processes of a run: one directly, several under torchrun's agent."""
 
-import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pointcept.utils import distributed
-
-logger = logging.getLogger("pointcept")
 
 
 def default_num_processes() -> int:
@@ -46,6 +45,7 @@ def launch(
     Raises:
         ValueError: more processes than CUDA devices, or an address or rank that does not fit the number of machines.
         RuntimeError: a process failed; its own error has been shown before.
+        SystemExit: a signal ended the run, after it was passed to all processes; the code is 128 plus its number.
     """
     if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
         record(_run)(function, arguments)
@@ -76,6 +76,8 @@ def launch(
             f"Every process of the run must succeed: process {rank} ended with exit code {failure.exitcode}. "
             "Its own message is above."
         ) from None
+    except SignalException as signal:
+        sys.exit(128 + signal.sigval)
 
 
 def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:

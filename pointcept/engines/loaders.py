@@ -63,9 +63,7 @@ def evaluation_loader(
     return _loader(dataset, collate, sampler, num_workers, pin_memory)
 
 
-def _loader(
-    dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int, pin_memory: bool
-) -> DataLoader:
+def _loader(dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int, pin_memory: bool) -> DataLoader:
     workers = -(-num_workers // get_world_size())
     return DataLoader(
         dataset,

@@ -198,7 +198,7 @@ class Trainer:
         if is_main_process():
             write_text(self.save_path / "metrics.json", json.dumps(self.summary(), indent=2) + "\n")
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | int]:
         """The last evaluation's figures, with the steps, seconds and peak memory of the training."""
         return {
             **self.metrics,
@@ -414,7 +414,8 @@ def _parallel(model: nn.Module, device: torch.device, find_unused_parameters: bo
     if get_world_size() == 1:
         return model
     known = inspect.signature(DistributedDataParallel.__init__).parameters
-    keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # by torch version
+    # The option has a new name in newer versions of torch.
+    keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -424,7 +425,7 @@ def _parallel(model: nn.Module, device: torch.device, find_unused_parameters: bo
     )
 
 
-def _total(losses: dict[str, Tensor], model_name: str) -> Tensor:
+def _total(losses: Any, model_name: str) -> Tensor:
     if not isinstance(losses, dict) or not losses:
         raise TypeError(
             f"A model in training must return its loss terms as a dict: {model_name} returned "

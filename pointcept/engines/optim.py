@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pointcept.registry import Registry, near_matches
-
-OPTIMIZERS = Registry("optimizer")
+from pointcept.registry import OPTIMIZERS, near_matches
 
 _logger = logging.getLogger("pointcept")
 
@@ -85,7 +83,7 @@ def build_optimizer(
     groups = parameter_groups(model, settings, param_dicts or [])
     for number, group in enumerate(groups):
         names = [name for name, _ in group["params"]]
-        shown = {key: value for key, value in group.items() if key not in ("params", "initial_lr")}
+        shown = {key: value for key, value in group.items() if key not in ("params", "param_names", "initial_lr")}
         count = sum(parameter.numel() for _, parameter in group["params"])
         _logger.info("Parameter group %d: %s, %d tensors, %d values.", number, shown, len(names), count)
         _logger.debug("Parameter group %d: %s", number, ", ".join(names))
@@ -114,6 +112,8 @@ def parameter_groups(
                 f"A keyword of param_dicts must occur in the name of a trainable parameter that no earlier keyword "
                 f"took: {keyword!r} does not. {near_matches(keyword, parts)}"
             )
+    if not groups[0]["params"]:
+        groups[0]["param_names"] = []  # torch derives the names from the parameters, and needs them in every group
     return [{**group, "initial_lr": group["lr"]} for group in groups]
 
 

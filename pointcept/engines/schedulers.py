@@ -8,9 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from pointcept.registry import Registry
-
-SCHEDULERS = Registry("scheduler")
+from pointcept.registry import SCHEDULERS
 
 
 class Schedule(abc.ABC):

@@ -14,10 +14,9 @@ from pointcept.engines.amp import Precision
 from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
 from pointcept.engines.loop import Trainer
-from pointcept.engines.optim import OPTIMIZERS, build_optimizer
-from pointcept.engines.schedulers import SCHEDULERS
+from pointcept.engines.optim import build_optimizer
 from pointcept.ops.batch_norm import convert_sync_batch_norm
-from pointcept.registry import DATASETS, HOOKS, MODELS, build
+from pointcept.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, SCHEDULERS, build
 from pointcept.utils.distributed import get_rank, get_world_size, initialize
 from pointcept.utils.logging import configure_logging
 from pointcept.utils.seeding import derive_seed, seed_everything

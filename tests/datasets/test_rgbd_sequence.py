@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from pointcept.datasets.preprocessing import rgbd_sequence
+from pointcept.datasets.preprocessing.images import depth_edges
 from pointcept.datasets.preprocessing.options import SequenceOptions
+from pointcept.datasets.preprocessing.registration import ColorCalibration
 from pointcept.datasets.preprocessing.rgbd_sequence import convert
 
 SIZE = (96, 128)
@@ -69,16 +73,22 @@ def look_at(center, target):
     return pose
 
 
+def render(pose, intrinsic=INTRINSIC, size=SIZE):
+    """Colour and z-depth that a camera of this room_from_camera pose sees."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    rays = np.stack([columns, rows, np.ones(size)], axis=-1) @ np.linalg.inv(intrinsic).T
+    directions = rays @ pose[:3, :3].T
+    depth = hit(pose[:3, 3], directions)
+    return texture(pose[:3, 3] + depth[..., None] * directions), depth
+
+
 @pytest.fixture(scope="module")
 def room():
     rendered = Rendered([], [], [], [])
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    rays = np.stack([columns, rows, np.ones(SIZE)], axis=-1) @ np.linalg.inv(INTRINSIC).T
     for index in range(NUM_FRAMES):
         pose = look_at(np.array([-0.8 + 0.15 * index, -0.5 + 0.05 * index, 2.0]), np.array([0.0, 2.0, 0.3]))
-        directions = rays @ pose[:3, :3].T
-        depth = hit(pose[:3, 3], directions)
-        rendered.color.append(texture(pose[:3, 3] + depth[..., None] * directions))
+        color, depth = render(pose)
+        rendered.color.append(color)
         rendered.depth.append(depth)
         rendered.room_pose.append(pose)
         rendered.pose.append(SOURCE_FROM_ROOM @ pose)
@@ -105,8 +115,6 @@ def write_seven_scenes(folder: Path, room: Rendered):
 
 
 def write_tum(folder: Path, room: Rendered):
-    from scipy.spatial.transform import Rotation
-
     lists = {"rgb": ["# time file"], "depth": ["# time file"], "groundtruth": ["# time tx ty tz qx qy qz qw"]}
     for index in range(NUM_FRAMES):
         time = 100 + index / 30
@@ -285,6 +293,30 @@ def test_resizing_keeps_projections(room, tmp_path):
     distance = surface_distance(points)
     assert np.quantile(distance, 0.9) < 0.0015  # the rest: nearest pixel along depth edges
     assert np.quantile(distance, 0.99) < 0.1
+
+
+@pytest.mark.parametrize("size", [None, (48, 64)])
+def test_colour_of_another_camera_is_registered(size, room, tmp_path):
+    color_intrinsic = np.array([[150.0, 0, 89.5], [0, 150.0, 69.5], [0, 0, 1]])
+    color_from_depth = np.eye(4)
+    color_from_depth[:3, 3] = (-0.06, 0.01, 0)
+    poses = [pose @ np.linalg.inv(color_from_depth) for pose in room.room_pose]
+    color = [render(pose, color_intrinsic, (140, 180))[0] for pose in poses]
+    write_pose_list(tmp_path / "in", dataclasses.replace(room, color=color))
+    calibration = ColorCalibration(INTRINSIC, color_intrinsic, color_from_depth)
+    changes = {"color_calibration": calibration, "image_size_px": size}
+    convert(tmp_path / "in", tmp_path / "out", "room", options=options(**changes))
+    scene = tmp_path / "out/rgbd/room"
+    for index in (0, 8):
+        intrinsic = np.loadtxt(scene / "intrinsic/intrinsic_depth.txt")[:3, :3]
+        expected, depth = render(room.room_pose[index], intrinsic, size or SIZE)
+        registered = read_image(scene / f"color/{5 * index}.jpg").astype(int)
+        error = np.abs(registered - expected).max(axis=-1)
+        far_from_edges = ~ndimage.binary_dilation(depth_edges(depth.astype(np.float32)), iterations=6)
+        assert np.quantile(error[far_from_edges], 0.99) < 10
+    cloud, link = read_cloud(tmp_path / "out"), room_from_scene(tmp_path / "out", room)
+    points = cloud["coord"].astype(np.float64) @ link[:3, :3].T + link[:3, 3]
+    assert np.median(np.abs(cloud["color"].astype(float) - texture(points)).max(axis=1)) < 8
 
 
 def test_bad_poses_and_missing_frames_are_skipped_with_a_count(room, tmp_path, caplog):

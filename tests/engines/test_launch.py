@@ -13,7 +13,9 @@ from pointcept.engines.launch import launch
 
 PROGRAM = """
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -22,16 +24,22 @@ from pointcept.engines.launch import launch
 from pointcept.utils import distributed
 
 
-def work(folder, fails):
+def work(folder, outcome):
     total = distributed.all_reduce_sum(torch.tensor([1.0 + distributed.get_rank()]))
     text = f"{distributed.get_world_size()} {total.item()} {torch.get_num_threads()} {torch.distributed.get_backend()}"
     Path(folder, os.environ["RANK"]).write_text(text)
-    if fails and distributed.get_rank() == 1:
+    if outcome == "fail" and distributed.get_rank() == 1:
         raise ValueError("the second process fails")
+    if outcome == "stop":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(Path(folder, f"stopped {distributed.get_rank()}").touch()))
+        distributed.barrier()
+        if distributed.get_rank() == 0:
+            os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
 
 
 if __name__ == "__main__":
-    launch(work, (sys.argv[1], sys.argv[2] == "fail"), num_processes=2)
+    launch(work, (sys.argv[1], sys.argv[2]), num_processes=2)
 """
 
 
@@ -70,6 +78,12 @@ def test_a_failing_process_fails_the_run_and_shows_its_error(tmp_path: Path) -> 
     assert result.returncode != 0
     assert "ValueError: the second process fails" in result.stderr
     assert "RuntimeError: Every process of the run must succeed: process 1 ended with exit code 1." in result.stderr
+
+
+def test_sigterm_reaches_every_process_and_ends_the_run(tmp_path: Path) -> None:
+    result = run(tmp_path, "stop")
+    assert result.returncode == 143, result.stderr
+    assert {path.name for path in (tmp_path / "out").glob("stopped*")} == {"stopped 0", "stopped 1"}
 
 
 def test_one_process_is_called_directly() -> None:

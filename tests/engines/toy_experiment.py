@@ -49,7 +49,7 @@ class ToyModel(nn.Module):
 
     def __init__(self, width: int = 8, dropout: float = 0.0, nan_scene: str = "", noise: float = 0.0) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(NUM_FEATURES, width), nn.BatchNorm1d(width), nn.ReLU())
+        self.backbone = nn.Sequential(nn.Linear(NUM_FEATURES, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, 3)
         self.nan_scene, self.noise = nan_scene, noise
@@ -90,13 +90,19 @@ class ToyEvaluator:
 
 @HOOKS.register()
 class SignalAt(Hook):
-    """Sends this process a signal at the beginning of a step."""
+    """Sends this process a signal before a step, or at the end of the epoch that has so many steps behind it."""
 
-    def __init__(self, step: int, signal_name: str = "SIGKILL") -> None:
-        self.step, self.signal = step, getattr(signal, signal_name)
+    def __init__(self, step: int, signal_name: str = "SIGKILL", moment: str = "before_step", rank: int = 0) -> None:
+        self.step, self.signal, self.moment, self.rank = step, getattr(signal, signal_name), moment, rank
 
     def before_step(self) -> None:
-        if self.trainer.step + 1 == self.step:
+        self._kill(self.moment == "before_step" and self.trainer.step + 1 == self.step)
+
+    def after_epoch(self) -> None:
+        self._kill(self.moment == "after_epoch" and self.trainer.step == self.step)
+
+    def _kill(self, is_due: bool) -> None:
+        if is_due and distributed.get_rank() == self.rank:
             os.kill(os.getpid(), self.signal)
 
 

@@ -68,7 +68,7 @@ def test_pooled_volume(path):
         positions.append(lattice + 0.01)  # well inside the cell, whose lower face can be a voxel's face
         # Points that lie on a face of the lattice but for rounding may fall to either side.
         on_face = ((metric / grid_size) - (metric / grid_size).round()).abs().amin(1) < 1e-4
-        neighbours = lattice[on_face, None] + torch.tensor([[-1.0], [0.0], [1.0]])
+        neighbours = lattice[on_face, None] + torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 3)
         cell = ((neighbours + 0.01) / (resolution / shape)).floor().long().clamp(min=0)
         cells.append(torch.cat((torch.full((*cell.shape[:2], 1), index), cell), dim=-1).reshape(-1, 4))
     volume = mean_pool(

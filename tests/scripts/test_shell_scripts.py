@@ -237,13 +237,15 @@ def test_the_check_of_an_environment_names_what_is_missing(tmp_path: Path) -> No
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "check_environment.py", tmp_path / "scripts")
     (tmp_path / "setup.py").write_text(
-        'CORE = ["numpy>=1.26", "torch>=99.1", "no-such-package"]\nEXTRAS = {"dev": ["pytest>=999"], "docs": ["absent"]}\n'
+        'CORE = ["numpy>=1.26", "torch>=99.1", "no-such-package"]\n'
+        'EXTRAS = {"dev": ["pytest>=999"], "docs": ["absent"]}\n'
     )
     command = [sys.executable, str(tmp_path / "scripts" / "check_environment.py"), "dev"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert re.fullmatch(
-        r"torch is \S+, but must be 99\.1 or newer, no-such-package is missing, pytest is \S+, but must be 999 or newer\n",
+        r"torch is \S+, but must be 99\.1 or newer, no-such-package is missing, "
+        r"pytest is \S+, but must be 999 or newer\n",
         result.stderr,
     )
 

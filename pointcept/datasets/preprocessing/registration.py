@@ -45,9 +45,11 @@ def read_color_calibration(path: Path) -> ColorCalibration:
         raise FileNotFoundError(f"The colour calibration must exist: {path} is missing.")
     try:
         content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The colour calibration must be JSON: {path} is not ({error}).") from None
-    values = {key.removesuffix("_estimated").removesuffix("_m"): value for key, value in dict(content).items()}
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"The colour calibration must be a JSON object: {path} is not. Write it again.")
+    values = {key.removesuffix("_estimated").removesuffix("_m"): value for key, value in content.items()}
     missing = [key for key in ("K_color", "t_depth_to_color") if key not in values]
     if missing:
         raise ValueError(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pointcept.datasets.synthetic.furniture import on_top
-from pointcept.datasets.synthetic.item import Item
+from pointcept.datasets.synthetic.item import Interval, Item, Vector
 from pointcept.datasets.synthetic.style import Style
 
 Rng = np.random.Generator
@@ -50,7 +50,7 @@ def window(style: Style, rng: Rng) -> Item:
     return item
 
 
-def folds(item: Item, x: tuple[float, float], y: float, z: tuple[float, float], material: int) -> None:
+def folds(item: Item, x: Interval, y: float, z: Interval, material: int) -> None:
     """Add hanging cloth: a row of upright elliptic cylinders."""
     left, right = min(x), max(x)
     count = max(2, round((right - left) / 0.07))
@@ -148,7 +148,7 @@ def _stove(item: Item, style: Style, left: float, width: float, height: float) -
     item.cylinder((left + 0.17, 0.44, height + 0.09), (0.22, 0.22, 0.15), style.paint())
 
 
-def basin(item: Item, at: tuple[float, float, float], size: tuple[float, float, float], material: int) -> None:
+def basin(item: Item, at: Vector, size: Vector, material: int) -> None:
     """Add an open tray of walls and a bottom that stands on ``at``."""
     (x, y, z), (width, depth, height) = at, size
     rim = 0.03

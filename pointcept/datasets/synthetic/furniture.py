@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from pointcept.datasets.synthetic.item import Item
+from pointcept.datasets.synthetic.item import Interval, Item, Vector
 from pointcept.datasets.synthetic.style import Style
 
 Rng = np.random.Generator
@@ -314,7 +314,7 @@ def cardboard(style: Style, rng: Rng) -> Item:
     return item
 
 
-def table_lamp(item: Item, style: Style, rng: Rng, at: tuple[float, float, float]) -> None:
+def table_lamp(item: Item, style: Style, rng: Rng, at: Vector) -> None:
     """Add a small lamp that stands on ``at``."""
     x, y, z = at
     item.new_object("lamp")
@@ -327,8 +327,8 @@ def on_top(
     item: Item,
     style: Style,
     rng: Rng,
-    x: tuple[float, float],
-    y: tuple[float, float],
+    x: Interval,
+    y: Interval,
     z: float,
     count: int,
 ) -> None:
@@ -359,9 +359,7 @@ def on_top(
             item.box((*at, z + size[2] / 2), tuple(size), style.paint(), yaw=rng.uniform(-0.5, 0.5))
 
 
-def _drawers(
-    item: Item, x: tuple[float, float], y: float, z: tuple[float, float], rows: int, front: int, metal: int
-) -> None:
+def _drawers(item: Item, x: Interval, y: float, z: Interval, rows: int, front: int, metal: int) -> None:
     """Fronts with handles on a body that ends at ``y``."""
     edges = np.linspace(*z, rows + 1)
     for low, high in itertools.pairwise(edges):

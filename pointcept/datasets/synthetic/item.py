@@ -9,7 +9,8 @@ from pointcept.datasets.labels import NYU40_NAMES
 from pointcept.datasets.synthetic.primitives import BOX, CYLINDER, ELLIPSOID
 
 NYU40 = {name: index for index, name in enumerate(NYU40_NAMES)}
-Vector = tuple[float, float, float]
+Vector = tuple[float | int, float | int, float | int]
+Interval = tuple[float | int, float | int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Item:
         """A box; ``tilt`` turns it about x, ``yaw`` about z, radians."""
         self._add(BOX, center, size, material, tilt, yaw)
 
-    def board(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], material: int) -> None:
+    def board(self, x: Interval, y: Interval, z: Interval, material: int) -> None:
         """An upright box by its two ends along each axis."""
         ends = np.array([x, y, z])
         self._add(BOX, ends.mean(axis=1), ends[:, 1] - ends[:, 0], material, 0.0, 0.0)
@@ -74,7 +75,7 @@ class Item:
         cyclic = np.roll(np.eye(3), {"x": 1, "y": -1}[axis], axis=1).T  # takes the cylinder's own z to ``axis``
         self._add(CYLINDER, center, np.abs(cyclic.T @ np.asarray(size)), material, 0.0, 0.0, cyclic)
 
-    def legs(self, x: float, y: tuple[float, float], height: float, thickness: float, material: int) -> None:
+    def legs(self, x: float, y: Interval, height: float, thickness: float, material: int) -> None:
         """Four legs at +-x and at both ``y``."""
         for side in (-x, x):
             for at in y:

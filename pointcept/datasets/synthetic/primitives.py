@@ -80,12 +80,13 @@ def cast_rays(
     """
     nearest = np.full(len(origins), np.inf)
     index = np.full(len(origins), -1)
+    shapes = primitives.shape.tolist()
     with np.errstate(divide="ignore", invalid="ignore"):
         for i in range(len(primitives)):
             unit_from_world = primitives.rotation[i].T / primitives.half_size[i][:, None]
             origin = (origins - primitives.center[i]) @ unit_from_world.T
             direction = directions @ unit_from_world.T
-            entry = _entry(primitives.shape[i], tuple(origin.T), tuple(direction.T))
+            entry = _entry(shapes[i], tuple(origin.T), tuple(direction.T))
             closer = (entry < nearest) & (entry > 0)
             nearest[closer] = entry[closer]
             index[closer] = i
@@ -114,6 +115,7 @@ def cast_view(
     height, width = size
     depth = np.full(size, np.inf)
     index = np.full(size, -1)
+    shapes = primitives.shape.tolist()
     eye = world_from_camera[:3, 3]
     world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(intrinsic)
     columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
@@ -131,7 +133,7 @@ def cast_view(
                 continue
             u, v = columns[left:right], rows[top:bottom]
             direction = tuple((v * b + c) + u * a for a, b, c in unit_from_pixel[i])
-            entry = _entry(primitives.shape[i], tuple(origins[i]), direction)
+            entry = _entry(shapes[i], tuple(origins[i]), direction)
             closer = (entry < depth[window]) & (entry > 0)
             depth[window][closer] = entry[closer]
             index[window][closer] = i

@@ -10,7 +10,7 @@ from pointcept.datasets.synthetic import fixtures, furniture
 from pointcept.datasets.synthetic.item import Item
 from pointcept.datasets.synthetic.layout import Layout, Placed
 from pointcept.datasets.synthetic.primitives import Primitives
-from pointcept.datasets.synthetic.shading import Lights
+from pointcept.datasets.synthetic.shading import Lights, exposed
 from pointcept.datasets.synthetic.style import Style
 from pointcept.datasets.synthetic.textures import Material
 
@@ -258,4 +258,4 @@ def _lights(layout: Layout, windows: list[Placed], rng: np.random.Generator) -> 
     for placed in windows:
         position.append(tuple(placed.origin + placed.rotation @ np.array([0.0, 0.5, 1.5])))
         color.append(cool * rng.uniform(0.15, 0.4))
-    return Lights(np.array(position), np.array(color), float(rng.uniform(0.42, 0.6)))
+    return exposed(Lights(np.array(position), np.array(color), float(rng.uniform(0.42, 0.6))), layout.size)

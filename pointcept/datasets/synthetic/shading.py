@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 _FALLOFF_M = 2.5
+_WALL_LIGHT = 0.9
+_KNEE = 0.82
 _CORNER_REACH_M = 0.25
 _CONTACT_REACH_M = 0.14
 
@@ -23,6 +25,25 @@ class Lights:
     position: Float[np.ndarray, "L 3"]
     color: Float[np.ndarray, "L 3"]
     ambient: float
+
+
+def exposed(lights: Lights, room_size: Float[np.ndarray, "3"]) -> Lights:
+    """The same lights, as bright as makes the walls' mean light 0.9: what a camera's exposure does."""
+    share = np.array(np.meshgrid((0.15, 0.4, 0.6, 0.85), (0.2, 0.5, 0.8))).reshape(2, -1)
+    points, normals = [], []
+    for axis in (0, 1):
+        for end in (0.0, 1.0):
+            face = np.insert(share, axis, end, axis=0)
+            points.append(face.T * room_size)
+            normals.append(np.tile(np.eye(3)[axis] * (1 - 2 * end), (share.shape[1], 1)))
+    mean = irradiance(lights, np.concatenate(points), np.concatenate(normals), room_size, np.zeros((0, 2, 3))).mean()
+    return Lights(lights.position, lights.color * _WALL_LIGHT / mean, lights.ambient * _WALL_LIGHT / float(mean))
+
+
+def tone(radiance: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R 3"]:
+    """Colour in 0..1: as the radiance up to a knee, above it compressed instead of clipped."""
+    excess = np.maximum(radiance - _KNEE, 0.0)
+    return np.minimum(radiance, _KNEE) + (1 - _KNEE) * (1 - np.exp(-excess / (1 - _KNEE)))
 
 
 def irradiance(

@@ -195,7 +195,8 @@ def _painting(material: Material, position: np.ndarray, footprint: np.ndarray) -
 
 
 def _outdoors(material: Material, position: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    horizon = -0.25 + 0.35 * (noise(position[:, :1] * (1, 0) + _shift(material.seed), 0.6) - 0.5)
+    hills = noise(np.stack([position[:, 0] * 0.5, np.zeros(len(position))], axis=1) + _shift(material.seed), 0.9)
+    horizon = -0.45 + 0.5 * (hills - 0.5)
     above = np.clip((position[:, 1] - horizon) * 12.0, 0.0, 1.0)[:, None]
     sky = np.array(material.colors[0]) * (1.0 - 0.18 * position[:, 1:]) + 0.1
     ground = np.array(material.colors[1]) * (0.7 + 0.6 * noise(position + _shift(material.seed), 0.5)[:, None])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pointcept.engines.hooks.base import Hook
 from pointcept.engines.hooks.information import format_figures
+from pointcept.engines.hooks.tensorboard import TensorBoardWriter
 from pointcept.registry import HOOKS
 from pointcept.structures import SceneBatch
 from pointcept.utils.distributed import is_main_process
@@ -63,6 +64,9 @@ class EvaluationHook(Hook):
         trainer.metrics = self.evaluate()
         _logger.info("Evaluation of epoch %d: %s", trainer.epoch, format_figures(trainer.metrics))
         self._compare_with_best(trainer.metrics)
+        tensorboard = trainer.find_hook(TensorBoardWriter)
+        if tensorboard is not None:
+            tensorboard.add_figures("val", trainer.metrics)
         if is_main_process():
             line = {"step": trainer.step, "epoch": trainer.epoch, "seconds": round(trainer.seconds, 3)}
             with self._path.open("a", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ import torch
 from pointcept.engines.hooks.base import Hook
 from pointcept.registry import HOOKS
 from pointcept.utils.distributed import is_main_process
-from pointcept.visualization.mesh import write_mesh
+from pointcept.visualization.mesh import scene_surface, write_mesh
 
 _logger = logging.getLogger("pointcept")
 
@@ -16,15 +16,24 @@ _logger = logging.getLogger("pointcept")
 class MeshWriter(Hook):
     """At the end of training, writes the surface of the first validation scene to ``meshes/<scene>.ply``.
 
-    The model must offer ``extract_mesh(batch, scene_index) -> (vertices, faces, colors)``.
+    The model must offer what ``pointcept.visualization.mesh.scene_surface`` asks for, as ``Ponder`` does.
+
+    Args:
+        voxel_size_m: Distance between the samples of the signed distance, metres.
     """
+
+    def __init__(self, voxel_size_m: float = 0.05) -> None:
+        if voxel_size_m <= 0:
+            raise ValueError(f"voxel_size_m must be positive: got {voxel_size_m}. The default is 0.05.")
+        self._voxel_size_m = voxel_size_m
 
     def before_train(self) -> None:
         """Checks that the model has surfaces."""
         model = self.trainer.model
-        if not hasattr(model, "extract_mesh"):
+        if not hasattr(model, "sample_sdf"):
             raise ValueError(
-                f"MeshWriter needs a model with extract_mesh: {type(model).__name__} has none. Remove the hook."
+                f"MeshWriter needs a model with surfaces (sample_sdf): {type(model).__name__} has none. "
+                "Remove the hook."
             )
         self._folder = self.trainer.save_path / "meshes"
         self.trainer.outputs["Meshes"] = self._folder
@@ -38,11 +47,11 @@ class MeshWriter(Hook):
         batch = next(iter(trainer.val_loader)).to(trainer.device)
         trainer.model.eval()
         try:
-            vertices, faces, colors = trainer.model.extract_mesh(batch, 0)
+            surface, colors = scene_surface(trainer.model, batch, 0, voxel_size_m=self._voxel_size_m)
         finally:
             trainer.model.train()
         name = (batch.name[0] or "scene").replace("/", "_")
-        if len(faces) == 0:
+        if len(surface.faces) == 0:
             _logger.warning("No mesh of scene %s: its signed distance has no zero crossing.", name)
             return
-        write_mesh(self._folder / f"{name}.ply", vertices, faces, colors)
+        write_mesh(self._folder / f"{name}.ply", surface.vertices, surface.faces, colors)

@@ -23,17 +23,15 @@ class TensorBoardWriter(Hook):
     """Writes every loss term (``train_batch/``), ``params/lr``, the figures of evaluations (``val/``) and pictures.
 
     The steps are optimizer steps. A resumed run first removes the events after its checkpoint, so that no step occurs
-    twice. Put it after the evaluation hook.
+    twice.
     """
 
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
-        self._evaluated_metrics: dict[str, float] = {}
 
     def before_train(self) -> None:
         """Opens the event file."""
         trainer = self.trainer
-        self._evaluated_metrics = trainer.metrics
         if not is_main_process():
             return
         last_step, is_epoch_open = (trainer.step, trainer.step_in_epoch > 0) if trainer.is_resumed else (-1, False)
@@ -41,6 +39,17 @@ class TensorBoardWriter(Hook):
             _drop_later_events(path, last_step, is_epoch_open)
         self._writer = SummaryWriter(str(trainer.save_path))
         trainer.outputs["TensorBoard files (tensorboard --logdir)"] = trainer.save_path
+
+    def add_figures(self, group: str, figures: dict[str, float]) -> None:
+        """Adds numbers at the current step.
+
+        Args:
+            group: the part of their tags before the slash.
+            figures: by name.
+        """
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(f"{group}/{name}", value, self.trainer.step)
 
     def add_image(self, tag: str, image: np.ndarray) -> None:
         """Adds a picture at the current step.
@@ -57,17 +66,12 @@ class TensorBoardWriter(Hook):
         self._write_records()
 
     def after_epoch(self) -> None:
-        """Writes the figures of an evaluation, if there was one."""
+        """Writes the losses that only became known now."""
         self._write_records()
-        if self._writer is not None and self.trainer.metrics is not self._evaluated_metrics:
-            for name, value in self.trainer.metrics.items():
-                self._writer.add_scalar(f"val/{name}", value, self.trainer.step)
-        self._evaluated_metrics = self.trainer.metrics
 
     def after_train(self) -> None:
         """Closes the event file."""
         self._write_records()
-        self.trainer.records = []
         if self._writer is not None:
             self._writer.close()
 

@@ -22,7 +22,8 @@ class SparseUNet(nn.Module):
     """Sparse U-Net: a stem, S stages down (each halves the resolution), S stages up with skip connections.
 
     Points that share a voxel are averaged and get the same output. Submanifold convolutions start from a normal
-    distribution of standard deviation 0.02, strided and inverse convolutions as their layers do. Batch norm needs two voxels at every resolution in training; evaluation takes any batch.
+    distribution of standard deviation 0.02, strided and inverse convolutions as their layers do. Batch norm needs two
+    voxels at every resolution in training; evaluation takes any batch.
 
     Source: written from the description of Pointcept's SpUNet-v1m1; its checkpoints load strictly.
 

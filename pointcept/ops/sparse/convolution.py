@@ -43,7 +43,9 @@ def sparse_convolution(
 
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, forward_map: KernelMap, backward_map: KernelMap | None) -> Tensor:
+    def forward(
+        ctx, features: Tensor, weight: Tensor, forward_map: KernelMap, backward_map: KernelMap | None
+    ) -> Tensor:
         features = features.contiguous()
         ctx.save_for_backward(features, weight)
         ctx.forward_map, ctx.backward_map = forward_map, backward_map
@@ -80,26 +82,23 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], kernel_map: Kernel
     most = max((chunk.in_rows.shape[0] for chunk in kernel_map.chunks), default=0)
     gathered, products = features.new_empty(most, channels_in), features.new_empty(most, channels_out)
     for chunk in kernel_map.chunks:
-        rows = out[chunk.start : chunk.stop]
         count = chunk.in_rows.shape[0]
-        if kernel_map.identity_tap is None:
-            rows.zero_()
-        else:
-            torch.mm(features[chunk.start : chunk.stop], matrices[kernel_map.identity_tap], out=rows)
-        if count == 0:
-            continue
         torch.index_select(features, 0, chunk.in_rows, out=gathered[:count])
         sources, targets = gathered[:count].split(chunk.counts), products[:count].split(chunk.counts)
         for source, matrix, target in zip(sources, matrices, targets):
             if source.shape[0]:
                 torch.mm(source, matrix, out=target)
-        rows += torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
+        sums = torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
+        rows = slice(chunk.start, chunk.stop)
+        if kernel_map.identity_tap is None:
+            out[rows] = sums
+        else:
+            torch.addmm(sums, features[rows], matrices[kernel_map.identity_tap], out=out[rows])
     return out
 
 
 def _weight_grad_pairs(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
-    channels_in, channels_out = features.shape[1], grad.shape[1]
-    total = features.new_zeros(channels_out, kernel_map.num_taps, channels_in)
+    total = features.new_zeros(grad.shape[1], kernel_map.num_taps, features.shape[1])
     targets = total.unbind(1)
     for chunk in kernel_map.chunks:
         if kernel_map.identity_tap is not None:

@@ -41,9 +41,7 @@ class _SparseConvolutionLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, bias={self.bias is not None}"
-        )
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, bias={self.bias is not None}"
 
     def _check(self, x: SparseTensor) -> None:
         if x.num_channels != self.in_channels:

@@ -82,9 +82,9 @@ class VoxelSet:
         grid = tuple(length + 1 + _MARGIN for length in extent)
         if min(smallest) < 0 or batch_size * math.prod(grid) > _MAX_CELLS:
             raise ValueError(
-                f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got {batch_size} "
-                f"clouds and an extent of {[length + 1 for length in extent]} voxels. Remove outliers, crop the clouds, "
-                "or use larger voxels."
+                f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got "
+                f"{batch_size} clouds and an extent of {[length + 1 for length in extent]} voxels. Remove outliers, "
+                "crop the clouds, or use larger voxels."
             )
         keys = ((batch_index * grid[0] + local[:, 0]) * grid[1] + local[:, 1]) * grid[2] + local[:, 2]
         keys, voxel_of_point = torch.unique(keys, return_inverse=True)
@@ -149,7 +149,7 @@ class VoxelSet:
         shifted = self.coord[:, 1:] + padding
         base, phase = torch.div(shifted, stride, rounding_mode="floor"), torch.remainder(shifted, stride)
 
-        # A voxel is seen by the outputs base - step, under the taps phase + step * stride, for each step along each axis.
+        # A voxel is seen by the outputs base - step under the taps phase + step * stride, for all steps of each axis.
         steps = torch.arange(-(-kernel_size // stride), device=device)
         steps = torch.cartesian_prod(steps, steps, steps).view(-1, 1, 3)
         tap = (phase + steps * stride).view(-1, 3)
