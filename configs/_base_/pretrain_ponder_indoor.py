@@ -52,7 +52,7 @@ data = dict(
         num_views=4,
         transform=[
             *_geometry,
-            dict(type="GridSample", grid_size=0.04),
+            dict(type="GridSample", grid_size=0.05),
             *_features[:2],
             dict(type="ShufflePoint"),
             _features[2],
@@ -61,13 +61,14 @@ data = dict(
     val=dict(
         view_split="heldout",
         num_views=2,
-        transform=[_geometry[0], dict(type="GridSample", grid_size=0.04), *_features],
+        transform=[_geometry[0], dict(type="GridSample", grid_size=0.05), *_features],
     ),
 )
 
 optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.01)
 scheduler = dict(type="OneCycleLR", max_lr=2e-3, pct_start=0.1, div_factor=10.0, final_div_factor=100.0)
 clip_grad = 10.0
+sync_bn = True  # so that several processes train like one
 
 hooks = [
     dict(type="CheckpointLoader"),

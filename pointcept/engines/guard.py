@@ -55,7 +55,7 @@ class LossMonitor:
     never waited for and no checkpoint holds the result of such a step.
 
     In ``float16`` the gradient scaler skips updates whose gradients overflow, which is normal. There a loss that is
-    not finite is a warning, and an error only when it comes ``tolerated_steps`` times in a row.
+    not finite is a warning, and an error only when it comes more than ``tolerated_steps`` times in a row.
 
     Every step and every process must report the same terms.
 

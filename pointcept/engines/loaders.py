@@ -1,5 +1,6 @@
 """Data loaders for training and evaluation."""
 
+import signal
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -73,8 +74,14 @@ def _loader(dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=_PREFETCH_FACTOR if workers > 0 else None,
+        worker_init_fn=_survive_sigterm_once,
         generator=torch.Generator(),  # its own, so that loading never advances the generator that models draw from
     )
+
+
+def _survive_sigterm_once(worker_id: int) -> None:
+    """A scheduler may send SIGTERM to workers too: they are needed until the training process has stopped in order."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _length(dataset: Sized) -> int:

@@ -10,7 +10,10 @@ from pointcept.structures.base import TensorStruct, require
 
 @dataclasses.dataclass(frozen=True)
 class CameraBatch(TensorStruct):
-    """V views of each of B scenes. Smaller views, and views that a scene lacks, are padded with zeros.
+    """V views of each of B scenes. Smaller views, and views that a scene lacks, are padded.
+
+    Padding has zero colour and depth, and the cameras of absent views are identities, so that nothing computed for them
+    is not a number.
 
     Attributes:
         image: Colour, 0..1, RGB.

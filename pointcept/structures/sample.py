@@ -126,7 +126,7 @@ class PointSample:
         coord = (self.coord.astype(np.float64) @ linear.T + translation).astype(np.float32)
         point = dict(self.point)
         if "normal" in point:
-            rotation = linear / np.cbrt(abs(np.linalg.det(linear)))
-            point["normal"] = (point["normal"] @ rotation.T).astype(np.float32)
+            rotation = (linear / np.cbrt(abs(np.linalg.det(linear)))).astype(np.float32)
+            point["normal"] = point["normal"] @ rotation.T
         views = None if self.views is None else self.views.transformed(new_from_world)
         return dataclasses.replace(self, coord=coord, point=point, views=views)

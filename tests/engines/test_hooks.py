@@ -205,6 +205,7 @@ def test_log_lines_come_at_intervals_and_at_the_end_of_epochs(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="pointcept"):
         make_trainer(tmp_path, [InformationWriter(log_every=3)], num_epochs=2).train()
     assert [line.split()[1] for line in caplog.messages if line.startswith("Train: ")] == [
+        "[1/2][1/2]",
         "[1/2][2/2]",
         "[2/2][1/2]",
         "[2/2][2/2]",

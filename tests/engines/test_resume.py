@@ -91,6 +91,13 @@ def test_sigterm_finishes_the_step_saves_and_exits_with_143(tmp_path):
     assert all(torch.equal(whole["state_dict"][name], resumed["state_dict"][name]) for name in whole["state_dict"])
 
 
+def test_sigterm_to_the_loading_workers_too_still_saves(tmp_path):
+    config = toy_config(tmp_path, num_worker=2, epoch=30, eval_epoch=1)
+    config["hooks"].insert(0, {"type": "SignalAt", "step": 9, "signal_name": "SIGTERM", "to_group": True})
+    assert run_in_processes(config) == [143]
+    assert last_checkpoint(tmp_path)["step"] == 9
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     run(toy_config(tmp_path))
     before = last_checkpoint(tmp_path)["state_dict"]

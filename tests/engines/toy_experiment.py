@@ -90,10 +90,18 @@ class ToyEvaluator:
 
 @HOOKS.register()
 class SignalAt(Hook):
-    """Sends this process a signal before a step, or at the end of the epoch that has so many steps behind it."""
+    """Sends this process, or also its loading workers, a signal before a step, or at the end of the epoch that has so many steps behind it."""
 
-    def __init__(self, step: int, signal_name: str = "SIGKILL", moment: str = "before_step", rank: int = 0) -> None:
-        self.step, self.signal, self.moment, self.rank = step, getattr(signal, signal_name), moment, rank
+    def __init__(
+        self,
+        step: int,
+        signal_name: str = "SIGKILL",
+        moment: str = "before_step",
+        rank: int = 0,
+        to_group: bool = False,
+    ) -> None:
+        self.step, self.signal, self.moment = step, getattr(signal, signal_name), moment
+        self.rank, self.to_group = rank, to_group
 
     def before_step(self) -> None:
         self._kill(self.moment == "before_step" and self.trainer.step + 1 == self.step)
@@ -103,7 +111,7 @@ class SignalAt(Hook):
 
     def _kill(self, is_due: bool) -> None:
         if is_due and distributed.get_rank() == self.rank:
-            os.kill(os.getpid(), self.signal)
+            os.kill(0 if self.to_group else os.getpid(), self.signal)
 
 
 @HOOKS.register()
@@ -175,6 +183,7 @@ def run_in_processes(config: dict, world_size: int = 1) -> list[int]:
 
 
 def _child(config: dict, rank: int, world_size: int, port: int) -> None:
+    os.setpgrp()  # so that signals to the group reach nobody else
     multiprocessing.set_start_method("fork", force=True)  # the loaders' workers, which would import torch again
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)

@@ -19,7 +19,7 @@ class InformationWriter(Hook):
     """Log lines at intervals, a progress bar on a terminal, and at the end where everything was written.
 
     Args:
-        log_every: optimizer steps between two lines. The last step of an epoch has one, too.
+        log_every: optimizer steps between two lines. The first step and the last of each epoch have one, too.
     """
 
     def __init__(self, log_every: int = 10) -> None:
@@ -27,13 +27,14 @@ class InformationWriter(Hook):
             raise ValueError(f"log_every must be at least 1: got {log_every}. Use 1 for a line per step.")
         self._log_every = log_every
         self._bar: tqdm | None = None
-        self._last_logged = 0
+        self._first_step = 1
 
     def before_train(self) -> None:
         """Opens the progress bar."""
         trainer = self.trainer
-        trainer_lines = (trainer.num_epochs, trainer.steps_per_epoch, trainer.device)
-        _logger.info("Training for %d epochs of %d steps on %s.", *trainer_lines)
+        self._first_step = trainer.step + 1
+        extent = (trainer.num_epochs, trainer.steps_per_epoch, trainer.device)
+        _logger.info("Training for %d epochs of %d steps on %s.", *extent)
         if is_main_process() and sys.stderr.isatty():
             self._bar = tqdm(total=trainer.total_steps, initial=trainer.step, unit="step", leave=False)
 
@@ -44,7 +45,8 @@ class InformationWriter(Hook):
         for record in self.trainer.records:
             if self._bar is not None:
                 self._bar.set_postfix(loss=f"{record.loss:.4f}", refresh=False)
-            if record.step % self._log_every == 0 or record.step % self.trainer.steps_per_epoch == 0:
+            is_last = record.step % self.trainer.steps_per_epoch == 0
+            if is_last or record.step % self._log_every == 0 or record.step == self._first_step:
                 self._log(record)
 
     def after_epoch(self) -> None:
