@@ -33,6 +33,8 @@ class SparseUNet(nn.Module):
         base_channels: Width of the stem.
         channels: Widths of the S stages down, then of the S stages up, coarsest first.
         layers: Number of residual blocks of the same stages.
+        norm_momentum: Share of each new batch in batch norm's running statistics. Runs of a few hundred steps need
+            more than the default.
 
     Raises:
         ValueError: ``channels`` and ``layers`` do not describe the same even number of stages.
@@ -45,6 +47,7 @@ class SparseUNet(nn.Module):
         base_channels: int = 32,
         channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
         layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        norm_momentum: float = 0.01,
     ):
         super().__init__()
         if len(channels) != len(layers) or len(channels) % 2 or not channels:
@@ -70,6 +73,9 @@ class SparseUNet(nn.Module):
             self.dec.append(_blocks(fine + skip_channels[stage], fine, layers[-1 - stage]))
         self.final = SubMConv3d(channels[-1], num_classes, 1) if num_classes > 0 else nn.Identity()
         self.apply(_initialize)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = norm_momentum
 
     def forward(self, points: PointBatch) -> PointBatch:
         """Logits, or features where ``num_classes`` is 0, of every point, in the order of the input.
