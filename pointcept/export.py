@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pointcept.config import load_config
+from pointcept.models.checkpoints import load_checkpoint, model_weights, some_of
+from pointcept.models.hub import local_file
+from pointcept.models.model_file import ModelCard, write_model_file
+from pointcept.models.weights import match_weights
 from pointcept.registry import MODELS, build, import_plugins, is_component
 from pointcept.utils.logging import configure_logging
 
@@ -57,11 +61,6 @@ def export(
         ValueError: the checkpoint has no such part, there is no config of it, or the two do not fit.
         FileNotFoundError: there is no checkpoint.
     """
-    from pointcept.models.checkpoints import load_checkpoint, model_weights, some_of
-    from pointcept.models.hub import local_file
-    from pointcept.models.model_file import ModelCard, write_model_file
-    from pointcept.models.weights import match_weights
-
     path = local_file(checkpoint)
     content = load_checkpoint(path)
     weights = model_weights(content, path)

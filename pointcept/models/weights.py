@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -65,14 +65,26 @@ class Alignment:
     file_prefix: str
     model_prefix: str
 
-    def rename(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """The weights under the model's names, and the names that lie outside."""
-        inside = {
-            self.model_prefix + name.removeprefix(self.file_prefix): weight
-            for name, weight in weights.items()
-            if name.startswith(self.file_prefix)
-        }
-        return inside, tuple(name for name in weights if not name.startswith(self.file_prefix))
+    def rename(self, weights: Mapping[str, Tensor], names: Iterable[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The weights under the model's names, and the names in the file that lie elsewhere.
+
+        What ``names`` of the model lack below the prefix is taken from beside it: Pointcept keeps the context vectors
+        of prompt-driven norms outside the backbone.
+        """
+        renamed = {name: self._source(name, weights) for name in names}
+        taken = {source for source in renamed.values() if source is not None}
+        inside = {name: weights[source] for name, source in renamed.items() if source is not None}
+        rest = [name for name in weights if name not in taken]
+        below = [name for name in rest if name.startswith(self.file_prefix)]
+        inside |= {self.model_prefix + name.removeprefix(self.file_prefix): weights[name] for name in below}
+        return inside, tuple(name for name in rest if not name.startswith(self.file_prefix))
+
+    def _source(self, name: str, weights: Mapping[str, Tensor]) -> str | None:
+        if not name.startswith(self.model_prefix):
+            return None
+        name = name.removeprefix(self.model_prefix)
+        beside = "".join(f"{part}." for part in self.file_prefix.split(".")[:-2])
+        return next((prefix + name for prefix in (self.file_prefix, beside) if prefix + name in weights), None)
 
 
 def match_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Match:
@@ -150,7 +162,7 @@ def load_weights(
         weights = _renamed(weights, keywords, replacement)
     else:
         alignment = find_alignment(model, weights)
-        weights, outside = alignment.rename(weights)
+        weights, outside = alignment.rename(weights, model.state_dict())
     match = dataclasses.replace(match_weights(model, weights), outside=outside)
     expected = model.state_dict()
     reshaped = tuple(

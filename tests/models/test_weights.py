@@ -100,6 +100,26 @@ def test_names_as_they_are_win_over_a_prefix(tmp_path):
     assert_same(source, model)
 
 
+class Prompted(nn.Module):
+    """A backbone with context vectors, which Pointcept keeps beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.embedding_table = nn.Embedding(2, 3)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "student."])
+def test_context_vectors_beside_the_backbone_are_found(tmp_path, prefix):
+    source, target = Prompted(), Prompted()
+    backbone = {f"backbone.{name}": weight for name, weight in source.layer.state_dict(prefix="layer.").items()}
+    weights = backbone | {"embedding_table.weight": source.embedding_table.weight.detach(), "head": torch.zeros(1)}
+    torch.save({"state_dict": prefixed(weights, prefix)}, tmp_path / "ppt.pth")
+    match = load_weights(target, tmp_path / "ppt.pth", strict=True)
+    assert_same(source, target)
+    assert match.outside == ("student.head" if prefix == "student." else "head",)
+
+
 def test_another_width_is_reported_with_both_shapes(tmp_path, caplog):
     torch.save(unet(num_classes=5).state_dict(), tmp_path / "a.pth")
     target = unet(num_classes=7)

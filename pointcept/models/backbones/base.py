@@ -36,7 +36,7 @@ class Backbone(nn.Module):
     """
 
     in_channels: int
-    num_classes: int
+    num_classes: int = 0
     out_channels: int
     gradient_checkpointing: bool = False
 
