@@ -109,15 +109,13 @@ def find_alignment(model: nn.Module, weights: Mapping[str, Tensor]) -> Alignment
     backbones = (f"{name}." for name, _ in model.named_modules() if name.rpartition(".")[2] == "backbone")
     fitting, shared = Counter[Alignment](), Counter[Alignment]()
     for model_prefix in ("", *backbones):
-        part = {
-            name.removeprefix(model_prefix): shape for name, shape in shapes.items() if name.startswith(model_prefix)
-        }
         for name, weight in weights.items():
             for start in _starts_of_suffixes(name):
-                if name[start:] in part:
+                shape = shapes.get(model_prefix + name[start:])
+                if shape is not None:
                     alignment = Alignment(name[:start], model_prefix)
                     shared[alignment] += 1
-                    fitting[alignment] += part[name[start:]] == weight.shape and not name.endswith(_COUNTER)
+                    fitting[alignment] += shape == weight.shape and not name.endswith(_COUNTER)
 
     def preference(alignment: Alignment) -> tuple:
         rank = {prefix: -index for index, prefix in enumerate(_PREFERRED_PREFIXES)}
