@@ -1,7 +1,7 @@
 """A toolkit that pre-trains 3D and 2D backbones by differentiable rendering and measures what it was worth."""
 
 from pointcept.config import load_config
-from pointcept.registry import create_model, list_models
+from pointcept.model_zoo import create_model, list_models
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import fnmatch
 import importlib
 import inspect
 import logging
@@ -194,17 +193,6 @@ def build(config: Any, path: str = "config", registry: Registry | None = None) -
     """
     validate(config, path, registry)
     return _build(config, path)
-
-
-def create_model(name: str, **arguments: Any) -> Any:
-    """Builds a model by its registered name; arguments may be configs, and are checked like those of a config."""
-    return build({"type": name, **arguments}, f"create_model({name!r})", MODELS)
-
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Names that :func:`create_model` knows, sorted; ``pattern`` is a shell-style wildcard, in any case."""
-    load_builtins()
-    return [name for name in MODELS.names() if fnmatch.fnmatchcase(name.casefold(), pattern.casefold())]
 
 
 def is_component(config: Any) -> bool:

@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader
 
 import pointcept
 from pointcept.engines.amp import Precision
-from pointcept.engines.checkpoint import load_checkpoint, match_weights, model_weights
 from pointcept.engines.guard import LossMonitor, StepRecord
 from pointcept.engines.hooks.base import Hook
 from pointcept.engines.sampler import TrainingBatchSampler
 from pointcept.engines.schedulers import Schedule
 from pointcept.engines.timing import PhaseTimer
+from pointcept.models.checkpoints import load_checkpoint, model_weights
+from pointcept.models.weights import match_weights
 from pointcept.structures import SceneBatch
 from pointcept.utils.distributed import all_gather_objects, get_rank, get_world_size, is_main_process
 from pointcept.utils.files import write_text

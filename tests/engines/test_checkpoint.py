@@ -9,7 +9,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from pointcept.engines.checkpoint import load_checkpoint, load_weights, match_weights, save_checkpoint
+from pointcept.engines.checkpoint import save_checkpoint
+from pointcept.models.checkpoints import load_checkpoint
+from pointcept.models.weights import load_weights, match_weights
 
 
 def model(width=3):

@@ -121,6 +121,17 @@ def test_evaluation_of_nothing(network):
     assert run(network, make_points(cloud(1, 1))).isfinite().all()
 
 
+def test_a_new_head_starts_as_that_of_a_new_network_does():
+    torch.manual_seed(0)
+    network = SparseUNet(4, **SMALL)
+    network.reset_head(400)
+    new = SparseUNet(4, 400, **SMALL)
+    assert network.final.weight.shape == new.final.weight.shape
+    assert network.final.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert new.final.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not network.final.bias.any() and not new.final.bias.any()
+
+
 def test_messages(network):
     with pytest.raises(ValueError, match=r"built for 4 input features.*got feat of shape \(9, 3\)"):
         points = make_points(cloud(9, 1))

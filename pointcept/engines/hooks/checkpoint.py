@@ -7,9 +7,10 @@ import time
 from types import FrameType
 from typing import Any
 
-from pointcept.engines.checkpoint import load_weights, save_checkpoint
+from pointcept.engines.checkpoint import save_checkpoint
 from pointcept.engines.hooks.base import Hook
 from pointcept.engines.hooks.evaluation import EvaluationHook
+from pointcept.models.weights import load_weights
 from pointcept.registry import HOOKS
 from pointcept.utils.distributed import Consensus, barrier, is_main_process
 
@@ -22,11 +23,12 @@ _SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 class CheckpointLoader(Hook):
     """Initialises the model from the config's ``weight``, if there is one, and lists by name what did not fit.
 
-    A resumed run already has its weights and is left alone.
+    ``weight`` is a path or a Hugging Face Hub id. Prefixes such as ``student.backbone.`` are found by themselves, for
+    the model or the backbone inside it. A resumed run already has its weights and is left alone.
 
     Args:
         keywords: part of the names in the file; its first occurrence in a name becomes ``replacement``.
-        replacement: None leaves names as they are.
+        replacement: None leaves names as they are, but for their prefix.
         strict: every weight must fit.
     """
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pointcept.models.backbones.base import Backbone, StageInfo
+from pointcept.models.recomputation import recomputed
 from pointcept.ops.sparse import (
     SparseConv3d,
     SparseInverseConv3d,
@@ -18,7 +20,7 @@ from pointcept.structures import PointBatch
 
 
 @MODELS.register("SpUNet-v1m1")
-class SparseUNet(nn.Module):
+class SparseUNet(Backbone):
     """Sparse U-Net: a stem, S stages down (each halves the resolution), S stages up with skip connections.
 
     Points that share a voxel are averaged and get the same output. Submanifold convolutions start from a normal
@@ -56,9 +58,8 @@ class SparseUNet(nn.Module):
                 f"channels={tuple(channels)} and layers={tuple(layers)}. Give both the same even length."
             )
         self.in_channels = in_channels
-        self.num_classes = num_classes
-        self.out_channels = num_classes if num_classes > 0 else channels[-1]
         num_stages = len(channels) // 2
+        self._stage_channels = (*reversed(channels[num_stages:]), channels[num_stages - 1])  # finest first
         skip_channels = [base_channels, *channels[: num_stages - 1]]
 
         self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False))
@@ -71,11 +72,29 @@ class SparseUNet(nn.Module):
             coarse, fine = channels[-2 - stage], channels[-1 - stage]
             self.up.append(_ConvNorm(SparseInverseConv3d(coarse, fine, bias=False)))
             self.dec.append(_blocks(fine + skip_channels[stage], fine, layers[-1 - stage]))
-        self.final = SubMConv3d(channels[-1], num_classes, 1) if num_classes > 0 else nn.Identity()
         self.apply(_initialize)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = norm_momentum
+        self.reset_head(num_classes)
+
+    @property
+    def stage_info(self) -> tuple[StageInfo, ...]:
+        """The decoder's stages, finest first, then the encoder's last; each halves the resolution of the one before."""
+        return tuple(StageInfo(channels, 2**stage) for stage, channels in enumerate(self._stage_channels))
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replaces the last layer, ``final``; 0 gives features.
+
+        Raises:
+            ValueError: ``num_classes`` is negative.
+        """
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be at least 0: got {num_classes}. Use 0 for features.")
+        self.num_classes = num_classes
+        self.out_channels = num_classes or self._stage_channels[0]
+        head = SubMConv3d(self._stage_channels[0], num_classes, 1) if num_classes else nn.Identity()
+        self.final = head.apply(_initialize).to(self.conv_input[0].weight)
 
     def forward(self, points: PointBatch) -> PointBatch:
         """Logits, or features where ``num_classes`` is 0, of every point, in the order of the input.
@@ -84,6 +103,21 @@ class SparseUNet(nn.Module):
             ValueError: the features' width is not ``in_channels``; or, in training, a resolution has fewer than two
                 voxels.
         """
+        levels, voxel_of_point = self._levels(points)
+        x = self.final(levels[0])
+        return points.replace(feat=x.features.index_select(0, voxel_of_point))
+
+    def forward_stages(self, points: PointBatch) -> list[PointBatch]:
+        """Features of the decoder's stages, finest first, and of the encoder's last, as :class:`Backbone` says.
+
+        Raises:
+            ValueError: as :meth:`forward`.
+        """
+        levels, _ = self._levels(points)
+        return [_stage_points(points, x, info.stride) for x, info in zip(levels, self.stage_info)]
+
+    def _levels(self, points: PointBatch) -> tuple[list[SparseTensor], Tensor]:
+        """The last features of each resolution, finest first, and the finest voxel of each point."""
         if points.feat.shape[1] != self.in_channels:
             raise ValueError(
                 f"SparseUNet was built for {self.in_channels} input features per point (in_channels): got feat of "
@@ -94,12 +128,36 @@ class SparseUNet(nn.Module):
         skips = []
         for down, encode in zip(self.down, self.enc):
             skips.append(x)
-            x = encode(down(x))
+            x = self._run(encode, down(x))
+        levels = [x]
         for up, decode, skip in zip(reversed(self.up), reversed(self.dec), reversed(skips)):
             x = up(x, skip.voxels)
-            x = decode(x.replace(torch.cat([x.features, skip.features], dim=1)))
-        x = self.final(x)
-        return points.replace(feat=x.features.index_select(0, voxel_of_point))
+            x = self._run(decode, x.replace(torch.cat([x.features, skip.features], dim=1)))
+            levels.insert(0, x)
+        return levels, voxel_of_point
+
+    def _run(self, blocks: nn.Sequential, x: SparseTensor) -> SparseTensor:
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return blocks(x)
+        for block in blocks:
+            x = recomputed(block, x)
+        return x
+
+
+def _stage_points(points: PointBatch, x: SparseTensor, stride: int) -> PointBatch:
+    """Voxels of one resolution as points; ``x.voxels`` are those of the given stride, in their order."""
+    grid_coord = torch.div(points.grid_coord, stride, rounding_mode="floor")
+    voxels, voxel_of_point = VoxelSet.from_points(grid_coord, points.batch_index, points.batch_size)
+    coord = points.coord.new_zeros(len(voxels), 3).index_add(0, voxel_of_point, points.coord)
+    count = coord.new_zeros(len(voxels)).index_add(0, voxel_of_point, torch.ones_like(points.coord[:, 0]))
+    clouds = torch.bincount(voxels.batch_index, minlength=points.batch_size)
+    return PointBatch(
+        coord=coord / count[:, None],
+        grid_coord=voxels.coord[:, 1:],
+        feat=x.features,
+        offset=clouds.cumsum(0),
+        condition=points.condition,
+    )
 
 
 class _ConvNorm(nn.Sequential):

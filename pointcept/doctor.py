@@ -1,0 +1,219 @@
+"""The command ``python -m pointcept.doctor``: what is installed, used, faster, and whether it works."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import pointcept
+from pointcept.ops.neighbors import chosen_backend, farthest_point_sampling, installed_backends, knn
+from pointcept.ops.sparse import SubMConv3d, voxelize
+
+PACKAGES = {
+    "torch": "everything",
+    "scipy": "neighbours on a CPU",
+    "huggingface_hub": "checkpoints on the Hub",
+    "torch_cluster": "neighbours on a GPU",
+    "spconv": "comparison with other sparse convolutions",
+    "spconv_triton": "comparison with other sparse convolutions",
+}
+_TOLERANCE = 1e-3  # relative; a wrong result is off by its own size
+
+
+class Check(NamedTuple):
+    """One comparison with plain torch.
+
+    Attributes:
+        operation: What is computed.
+        backend: What computes it.
+        device: Where.
+        difference: Runs both and gives the largest difference relative to the largest value.
+    """
+
+    operation: str
+    backend: str
+    device: str
+    difference: Callable[[], float]
+
+
+def main() -> int:
+    """Prints the tables.
+
+    Returns:
+        1 where a self-check failed, else 0.
+    """
+    tables, is_healthy = report()
+    sys.stdout.write(tables)
+    return 0 if is_healthy else 1
+
+
+def report() -> tuple[str, bool]:
+    """The text of all tables, and whether every self-check passed."""
+    devices = available_devices()
+    used = [("sparse convolution", device, "torch") for device in devices]
+    problems = []
+    for device in devices:
+        try:
+            used.append(("neighbours", device, chosen_backend(device)))
+        except ValueError as error:
+            used.append(("neighbours", device, "nothing"))
+            problems.append(str(error))
+    results = [(check.operation, check.backend, check.device, *outcome(check)) for check in checks(devices)]
+    failed = [row for row in results if row[3] != "ok"]
+    advice = suggestions(devices)
+    parts = [
+        table("Installed", ("package", "version", "for"), installed()),
+        table("Used", ("operation", "device", "back end"), used),
+        table("Self-check against plain torch", ("operation", "back end", "device", "result", "detail"), results),
+        "What would be faster\n" + "".join(f"  {line}\n" for line in advice or ["nothing that is known of"]) + "\n",
+        "".join(f"Wrong: {problem}\n" for problem in problems),
+        f"{len(failed)} of {len(results)} self-checks failed.\n" if failed else "All self-checks passed.\n",
+    ]
+    return "".join(parts), not failed and not problems
+
+
+def available_devices() -> list[str]:
+    """``cpu``, and ``cuda`` where torch has a device."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def installed() -> list[tuple[str, str, str]]:
+    """Name, version and purpose of everything that matters."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"
+    return [
+        ("python", platform.python_version(), ""),
+        ("pointcept", pointcept.__version__, ""),
+        ("CUDA of torch", torch.version.cuda or "none, a CPU build", ""),
+        ("GPU", gpu, ""),
+        *((name, version_of(name), purpose) for name, purpose in PACKAGES.items()),
+    ]
+
+
+def version_of(name: str) -> str:
+    """Version of the package that provides a module, ``not installed``, or why it cannot be imported."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return "not installed"
+        return f"broken: {error}"
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # built for another torch, for example
+        return f"broken: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    providers = importlib.metadata.packages_distributions().get(name, [name])
+    try:
+        return importlib.metadata.version(providers[0])
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def suggestions(devices: Sequence[str]) -> list[str]:
+    """What to install or to set on this machine."""
+    advice = []
+    if "cuda" in devices and version_of("torch_cluster") == "not installed":
+        advice.append("neighbours on the GPU: pip install torch-cluster")
+    if "cuda" not in devices and os.path.exists("/dev/nvidia0"):
+        advice.append(
+            "this machine has an NVIDIA GPU that torch cannot use: install a CUDA build of torch, or its driver"
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.get_num_threads() < cores:
+        advice.append(f"torch uses {torch.get_num_threads()} of {cores} cores: raise OMP_NUM_THREADS")
+    return advice
+
+
+def checks(devices: Sequence[str]) -> list[Check]:
+    """Every installed back end on every device, beside a plain computation."""
+    found = []
+    for device in devices:
+        found.append(Check("sparse convolution", "torch", device, lambda d=device: sparse_convolution_difference(d)))
+        for backend, version in installed_backends().items():
+            if version is None:
+                continue
+            found.append(Check("neighbours", backend, device, lambda b=backend, d=device: neighbors_difference(b, d)))
+            if backend != "scipy":
+                found.append(
+                    Check("farthest points", backend, device, lambda b=backend, d=device: samples_difference(b, d))
+                )
+    return found
+
+
+def outcome(check: Check) -> tuple[str, str]:
+    """``ok`` or ``FAILED``, and the difference or the error."""
+    try:
+        difference = check.difference()
+    except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:
+        return "FAILED", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return ("ok" if difference <= _TOLERANCE else "FAILED"), f"difference {difference:.1e}"
+
+
+def sparse_convolution_difference(device: str) -> float:
+    """A submanifold convolution beside a dense one, which sees zeros in the empty voxels."""
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.cartesian_prod(*[torch.arange(7)] * 3)
+    grid_coord = cells[torch.randperm(len(cells), generator=generator)[:120]].to(device)
+    feat = torch.randn(120, 5, generator=generator).to(device)
+    layer = SubMConv3d(5, 6, 3).to(device)
+    with torch.no_grad():
+        sparse, voxel_of_point = voxelize(feat, grid_coord, torch.zeros_like(grid_coord[:, 0]), 1)
+        result = layer(sparse).features[voxel_of_point]
+        dense = feat.new_zeros(5, 7, 7, 7)
+        x, y, z = grid_coord.T
+        dense[:, x, y, z] = feat.T
+        expected = F.conv3d(dense[None].double(), layer.weight.permute(0, 4, 1, 2, 3).double(), padding=1)[0]
+        expected = expected[:, x, y, z].T + layer.bias.double()
+    return _relative_difference(result, expected)
+
+
+def neighbors_difference(backend: str, device: str) -> float:
+    """Distances to the nearest points beside those of all pairs."""
+    coord, offset = _clouds()
+    distance = knn(coord.to(device), offset.to(device), k=8, backend=backend).distance
+    parts = [coord[start:end].double() for start, end in ((0, 200), (200, 300))]
+    expected = torch.cat([torch.cdist(part, part).topk(8, largest=False).values for part in parts])
+    return _relative_difference(distance, expected)
+
+
+def samples_difference(backend: str, device: str) -> float:
+    """The points chosen beside those of the definition."""
+    coord, offset = _clouds()
+    index = farthest_point_sampling(coord.to(device), offset.to(device), num_samples=20, backend=backend).index
+    expected = []
+    for start, end in ((0, 200), (200, 300)):
+        chosen, points = [0], coord[start:end].double()
+        while len(chosen) < 20:
+            chosen.append(int(torch.cdist(points, points[chosen]).amin(1).argmax()))
+        expected += [start + row for row in chosen]
+    return _relative_difference(index, torch.tensor(expected))
+
+
+def _clouds() -> tuple[Tensor, Tensor]:
+    coord = torch.rand(300, 3, generator=torch.Generator().manual_seed(0))
+    return coord, torch.tensor([200, 200, 300])
+
+
+def _relative_difference(result: Tensor, expected: Tensor) -> float:
+    if result.shape != expected.shape:
+        raise ValueError(f"shapes differ: {tuple(result.shape)} and {tuple(expected.shape)}")
+    expected = expected.double().cpu()
+    difference = ((result.double().cpu() - expected).abs().max() / expected.abs().max()).item()
+    return difference if difference == difference else float("inf")  # NaN is a failure too
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text with aligned columns."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    text = ("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return f"{title}\n" + "\n".join(text) + "\n\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

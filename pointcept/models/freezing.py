@@ -1,0 +1,35 @@
+"""Keeping a part of a model exactly as it is while the rest trains."""
+
+import types
+
+from torch import nn
+
+
+def freeze(module: nn.Module) -> None:
+    """Fixes parameters, batch norm statistics and everything random of a module, such as drop path.
+
+    The module is set to evaluation mode and stays there when the model around it is set to training. Give the
+    optimizer only parameters with ``requires_grad``, as weight decay would change others.
+
+    Args:
+        module: for example a pre-trained backbone under a new head; changed in place.
+    """
+    module.requires_grad_(False)
+    module.eval()
+    module.train = types.MethodType(_stay_in_evaluation, module)
+
+
+def unfreeze(module: nn.Module) -> None:
+    """Undoes :func:`freeze`: all parameters are trained again, from the next ``train()`` on."""
+    module.__dict__.pop("train", None)
+    module.requires_grad_(True)
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether :func:`freeze` was applied to this module itself."""
+    return "train" in module.__dict__
+
+
+def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
+    """In place of ``train``, also when ``eval`` calls it."""
+    return module
