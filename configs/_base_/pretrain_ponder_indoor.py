@@ -28,7 +28,7 @@ model = dict(
             norm_momentum=0.1,
         ),
         projection=dict(type="UNet3D-v1m2", in_channels=32, out_channels=32, channels=(16, 32, 64)),
-        grid_shape=(64, 64, 32),
+        grid_shape=(48, 48, 24),
         padding_m=0.2,
         mask=dict(type="BlockMask", in_channels=6, ratio=0.1, block_size=8),
     ),
@@ -36,7 +36,7 @@ model = dict(
     renderer=dict(
         type="NeuSRenderer",
         field=dict(type="SDFField", in_channels=32, hidden_channels=32, geometry_channels=15),
-        sampler=dict(type="NeuSSampler", num_samples=48, num_importance=24),
+        sampler=dict(type="NeuSSampler", num_samples=32, num_importance=16),
     ),
     losses=[
         dict(type="ColorLoss", weight=10.0),
