@@ -1,5 +1,22 @@
 """Backbones: networks that turn the input features of a point cloud into learned ones, point by point."""
 
-from pointcept.models.backbones.sparse_unet import SparseUNet
+from pointcept.models.backbones.point_transformer_v3 import (
+    LayerNormPointTransformerV3,
+    PointTransformerV3,
+    ptv3_base,
+    ptv3_large,
+    ptv3_small,
+    ptv3_tiny,
+)
+from pointcept.models.backbones.sparse_unet import PromptSparseUNet, SparseUNet
 
-__all__ = ["SparseUNet"]
+__all__ = [
+    "LayerNormPointTransformerV3",
+    "PointTransformerV3",
+    "PromptSparseUNet",
+    "SparseUNet",
+    "ptv3_base",
+    "ptv3_large",
+    "ptv3_small",
+    "ptv3_tiny",
+]

@@ -1,10 +1,21 @@
 """The residual U-Net of sparse convolutions, with the parameter names of Pointcept's SpUNet-v1m1."""
 
-from collections.abc import Sequence
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pointcept.models.backbones.inputs import check_input
+from pointcept.models.backbones.prompt_norm import (
+    CONDITIONS,
+    Prompt,
+    PromptNorm,
+    PromptNormFactory,
+    make_prompt,
+    normalize,
+)
 from pointcept.ops.sparse import (
     SparseConv3d,
     SparseInverseConv3d,
@@ -33,6 +44,7 @@ class SparseUNet(nn.Module):
         base_channels: Width of the stem.
         channels: Widths of the S stages down, then of the S stages up, coarsest first.
         layers: Number of residual blocks of the same stages.
+        make_norm: Makes the norm for a number of channels; None for batch norms.
 
     Raises:
         ValueError: ``channels`` and ``layers`` do not describe the same even number of stages.
@@ -45,6 +57,7 @@ class SparseUNet(nn.Module):
         base_channels: int = 32,
         channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
         layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        make_norm: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
         if len(channels) != len(layers) or len(channels) % 2 or not channels:
@@ -57,17 +70,18 @@ class SparseUNet(nn.Module):
         self.out_channels = num_classes if num_classes > 0 else channels[-1]
         num_stages = len(channels) // 2
         skip_channels = [base_channels, *channels[: num_stages - 1]]
+        make_norm = batch_norm if make_norm is None else make_norm
 
-        self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False))
+        self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False), make_norm)
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
         for stage in range(num_stages):
             wide = channels[stage]
-            self.down.append(_ConvNorm(SparseConv3d(skip_channels[stage], wide, bias=False)))
-            self.enc.append(_blocks(wide, wide, layers[stage]))
+            self.down.append(_ConvNorm(SparseConv3d(skip_channels[stage], wide, bias=False), make_norm))
+            self.enc.append(_Blocks(wide, wide, layers[stage], make_norm))
             # Stage 0 of the decoder is the finest one: it comes last, and its entries stand at the end of the lists.
             coarse, fine = channels[-2 - stage], channels[-1 - stage]
-            self.up.append(_ConvNorm(SparseInverseConv3d(coarse, fine, bias=False)))
-            self.dec.append(_blocks(fine + skip_channels[stage], fine, layers[-1 - stage]))
+            self.up.append(_ConvNorm(SparseInverseConv3d(coarse, fine, bias=False), make_norm))
+            self.dec.append(_Blocks(fine + skip_channels[stage], fine, layers[-1 - stage], make_norm))
         self.final = SubMConv3d(channels[-1], num_classes, 1) if num_classes > 0 else nn.Identity()
         self.apply(_initialize)
 
@@ -75,83 +89,144 @@ class SparseUNet(nn.Module):
         """Logits, or features where ``num_classes`` is 0, of every point, in the order of the input.
 
         Raises:
-            ValueError: the features' width is not ``in_channels``; or, in training, a resolution has fewer than two
-                voxels.
+            ValueError: the features' width is not ``in_channels``, or one is no finite number (checked on the CPU); or,
+                in training, a resolution has fewer than two voxels; or, where norms depend on data sets, the batch
+                does not name them.
         """
-        if points.feat.shape[1] != self.in_channels:
-            raise ValueError(
-                f"SparseUNet was built for {self.in_channels} input features per point (in_channels): got feat of "
-                f"shape {tuple(points.feat.shape)}. Change in_channels or the features that the transforms collect."
-            )
+        check_input(points, self.in_channels, type(self).__name__)
+        prompt = self.make_prompt(points)
         x, voxel_of_point = voxelize(points.feat, points.grid_coord, points.batch_index, points.batch_size)
-        x = self.conv_input(x)
+        x = self.conv_input(x, prompt)
         skips = []
         for down, encode in zip(self.down, self.enc):
             skips.append(x)
-            x = encode(down(x))
+            x = encode(down(x, prompt), prompt)
         for up, decode, skip in zip(reversed(self.up), reversed(self.dec), reversed(skips)):
-            x = up(x, skip.voxels)
-            x = decode(x.replace(torch.cat([x.features, skip.features], dim=1)))
+            x = up(x, prompt, skip.voxels)
+            x = decode(x.replace(torch.cat([x.features, skip.features], dim=1)), prompt)
         x = self.final(x)
         return points.replace(feat=x.features.index_select(0, voxel_of_point))
 
+    def make_prompt(self, points: PointBatch) -> Prompt | None:
+        """What the norms need to know of the batch; None for ordinary norms."""
+        return None
+
+
+@MODELS.register("SpUNet-v1m3")
+class PromptSparseUNet(SparseUNet):
+    """Sparse U-Net with prompt-driven norms, for training on several data sets at once (arXiv 2308.09718).
+
+    Every batch norm becomes one norm per data set (``norm_decouple``), followed by a shift and scale computed from the
+    data set's learned context vector (``norm_adaptive``), which ``embedding_table`` holds. A batch may mix data sets.
+
+    Source: written from the description of Pointcept's SpUNet-v1m3; its checkpoints load strictly, together with the
+    context vectors, which Pointcept keeps outside the backbone under the same name.
+
+    Args:
+        in_channels: See :class:`SparseUNet`, like the other parameters that are not listed here.
+        num_classes: Number of logits per point; 0 gives the decoder's features instead.
+        base_channels: Width of the stem.
+        channels: Widths of the stages.
+        layers: Number of residual blocks of the stages.
+        conditions: Names of the data sets, as in ``PointBatch.condition``.
+        norm_decouple: Whether each data set has norms of its own.
+        norm_adaptive: Whether norms are followed by a shift and scale.
+        norm_affine: Whether the batch norms have a weight and bias.
+        context_channels: Width of the context vectors.
+        zero_init: Whether shift and scale begin as the identity.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 0,
+        base_channels: int = 32,
+        channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
+        layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        conditions: Sequence[str] = CONDITIONS,
+        norm_decouple: bool = True,
+        norm_adaptive: bool = True,
+        norm_affine: bool = False,
+        context_channels: int = 256,
+        zero_init: bool = True,
+    ):
+        make_norm = PromptNormFactory(
+            functools.partial(batch_norm, affine=norm_affine),
+            len(conditions),
+            decouple=norm_decouple,
+            context_channels=context_channels if norm_adaptive else 0,
+            zero_init=zero_init,
+            name="bns" if norm_decouple else "bn",
+        )
+        super().__init__(in_channels, num_classes, base_channels, channels, layers, make_norm)
+        self.conditions = tuple(conditions)
+        self.embedding_table = nn.Embedding(len(conditions), context_channels) if norm_adaptive else None
+
+    def make_prompt(self, points: PointBatch) -> Prompt:
+        """The data set and the context vector of each cloud."""
+        return make_prompt(points, self.conditions, self.embedding_table)
+
+
+def batch_norm(channels: int, *, affine: bool = True) -> nn.BatchNorm1d:
+    """Batch norm with the constants that Pointcept's backbones share."""
+    return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01, affine=affine)
+
 
 class _ConvNorm(nn.Sequential):
-    """Convolution, batch norm and ReLU; the parameters are called ``0`` and ``1``."""
+    """Convolution, norm and ReLU; the parameters are called ``0`` and ``1``, or ``conv`` and ``bn`` with prompts."""
 
-    def __init__(self, conv: SubMConv3d | SparseConv3d | SparseInverseConv3d):
-        super().__init__(conv, _norm(conv.out_channels))
+    def __init__(self, conv: SubMConv3d | SparseConv3d | SparseInverseConv3d, make_norm: Callable[[int], nn.Module]):
+        norm = make_norm(conv.out_channels)
+        names = ("conv", "bn") if isinstance(norm, PromptNorm) else ("0", "1")
+        super().__init__(OrderedDict(zip(names, (conv, norm), strict=True)))
 
-    def forward(self, x: SparseTensor, fine: VoxelSet | None = None) -> SparseTensor:
+    def forward(self, x: SparseTensor, prompt: Prompt | None, fine: VoxelSet | None = None) -> SparseTensor:
         conv, norm = self
         x = conv(x) if fine is None else conv(x, fine)
-        return x.replace(torch.relu_(_normalize(norm, x.features)))
+        return x.replace(torch.relu_(normalize(norm, x.features, prompt, x.voxels)))
 
 
 class _ResidualBlock(nn.Module):
     """Two submanifold convolutions around an identity, or a linear map where the width changes."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, make_norm: Callable[[int], nn.Module]):
         super().__init__()
-        self.proj = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Sequential(SubMConv3d(in_channels, out_channels, 1, bias=False), _norm(out_channels))
-        )
+        self.is_identity = in_channels == out_channels
+        if not self.is_identity:
+            conv, norm = SubMConv3d(in_channels, out_channels, 1, bias=False), make_norm(out_channels)
+            if isinstance(norm, PromptNorm):
+                self.proj_conv, self.proj_norm = conv, norm
+            else:
+                self.proj = nn.Sequential(conv, norm)
         self.conv1 = SubMConv3d(in_channels, out_channels, 3, bias=False)
-        self.bn1 = _norm(out_channels)
+        self.bn1 = make_norm(out_channels)
         self.conv2 = SubMConv3d(out_channels, out_channels, 3, bias=False)
-        self.bn2 = _norm(out_channels)
+        self.bn2 = make_norm(out_channels)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        if isinstance(self.proj, nn.Identity):
+    def forward(self, x: SparseTensor, prompt: Prompt | None) -> SparseTensor:
+        if self.is_identity:
             shortcut = x.features
         else:
-            conv, norm = self.proj
-            shortcut = _normalize(norm, conv(x).features)
+            conv, norm = self.proj if hasattr(self, "proj") else (self.proj_conv, self.proj_norm)
+            shortcut = normalize(norm, conv(x).features, prompt, x.voxels)
         y = self.conv1(x)
-        y = self.conv2(y.replace(torch.relu_(_normalize(self.bn1, y.features))))
-        return y.replace(torch.relu_(_normalize(self.bn2, y.features).add_(shortcut)))
+        y = self.conv2(y.replace(torch.relu_(normalize(self.bn1, y.features, prompt, x.voxels))))
+        return y.replace(torch.relu_(normalize(self.bn2, y.features, prompt, x.voxels).add_(shortcut)))
 
 
-def _blocks(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
-    blocks = nn.Sequential()
-    for index in range(count):
-        blocks.add_module(f"block{index}", _ResidualBlock(out_channels if index else in_channels, out_channels))
-    return blocks
+class _Blocks(nn.Sequential):
+    """The residual blocks of a stage, called ``block0``, ``block1``, ..."""
 
+    def __init__(self, in_channels: int, out_channels: int, count: int, make_norm: Callable[[int], nn.Module]):
+        super().__init__()
+        for index in range(count):
+            block = _ResidualBlock(out_channels if index else in_channels, out_channels, make_norm)
+            self.add_module(f"block{index}", block)
 
-def _norm(channels: int) -> nn.BatchNorm1d:
-    return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
-
-
-def _normalize(norm: nn.Module, features: Tensor) -> Tensor:
-    if norm.training and isinstance(norm, nn.BatchNorm1d) and features.shape[0] < 2:
-        raise ValueError(
-            "Batch norm needs at least two voxels at every resolution in training: got "
-            f"{features.shape[0]}. Use larger crops or more clouds per batch, or leave such clouds out."
-        )
-    return norm(features)
+    def forward(self, x: SparseTensor, prompt: Prompt | None) -> SparseTensor:
+        for block in self:
+            x = block(x, prompt)
+        return x
 
 
 def _initialize(module: nn.Module) -> None:
