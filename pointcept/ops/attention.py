@@ -114,7 +114,7 @@ def patch_attention(
     """
     count, _, heads, width = qkv.shape
     rows = order.index_select(0, windows.position)
-    gathered = qkv.reshape(count, -1).index_select(0, rows)
+    gathered = qkv.reshape(count, 3 * heads * width).index_select(0, rows)
     num_full_slots = windows.num_full * windows.size
     groups = (
         (windows.num_full, windows.size, slice(0, num_full_slots), None),

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 ORDERS = ("z", "z-trans", "hilbert", "hilbert-trans")
@@ -15,7 +15,7 @@ _KEY_BITS = 63
 
 
 def serialize(
-    grid_coord: Int[Tensor, "N 3"],
+    grid_coord: Shaped[Tensor, "N 3"],
     batch_index: Int[Tensor, "N"],
     batch_size: int,
     orders: Sequence[str],

@@ -152,9 +152,9 @@ class SerializedTransformer(nn.Module):
             the first curve (``PT-v3m1``), or of cloud, x, y and z (``PT-v3m2``), as in Pointcept.
 
         Raises:
-            ValueError: the features' width is not ``in_channels``, or one is no finite number (checked on the CPU); the
-                batch does not name its data sets, where norms depend on them; or, in training, a resolution has fewer
-                than two voxels for a batch norm.
+            ValueError: the features' width is not ``in_channels``, or one is no finite number (checked on the CPU);
+                points are masked but there is no mask token; the batch does not name its data sets, where norms depend
+                on them; or, in training, a resolution has fewer than two voxels for a batch norm.
         """
         levels = self.encode(points, mask)
         if self.dec is not None:
@@ -171,6 +171,11 @@ class SerializedTransformer(nn.Module):
     def encode(self, points: PointBatch, mask: Bool[Tensor, "N"] | None = None) -> list[EncodedLevel]:
         """What every stage of the encoder makes of the batch, finest first."""
         check_input(points, self.in_channels, type(self).__name__)
+        if mask is not None and self.embedding.mask_token is None:
+            raise ValueError(
+                f"Points can be masked where a network has a mask token: this {type(self).__name__} has no mask token. "
+                "Build PT-v3m2 with mask_token=True."
+            )
         x, parent = voxelize(points.feat, points.grid_coord, points.batch_index, points.batch_size)
         voxels = x.voxels
         codes = serialize(
@@ -178,7 +183,7 @@ class SerializedTransformer(nn.Module):
         )
         level = SerializedVoxels(voxels, codes, self.draw_curves(), self.make_prompt(points))
         if mask is not None:
-            mask = mask.new_zeros(len(voxels)).index_fill_(0, parent[mask], True)
+            mask = torch.zeros(len(voxels), dtype=torch.long, device=mask.device).index_add(0, parent, mask.long()) > 0
         features = self.embedding(x.features, level, mask)
         levels = []
         for stage, blocks in enumerate(self.enc.values()):

@@ -37,6 +37,8 @@ class BlockOptions:
 class SparseEmbedding(nn.Module):
     """Submanifold convolution over 5 x 5 x 5 voxels, norm and GELU."""
 
+    mask_token = None
+
     def __init__(self, in_channels: int, channels: int, make_norm: NormFactory):
         super().__init__()
         conv = SubMConv3d(in_channels, channels, 5, bias=False)
