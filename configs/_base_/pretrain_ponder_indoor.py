@@ -4,7 +4,7 @@ _base_ = ["./default_runtime.py"]
 
 _geometry = [
     dict(type="CenterShift", apply_z=True),
-    dict(type="RandomDropout", dropout_ratio=0.5, dropout_application_ratio=1.0),
+    dict(type="RandomDropout", dropout_ratio=0.7, dropout_application_ratio=1.0),
     dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
     dict(type="RandomScale", scale=(0.9, 1.1)),
     dict(type="RandomFlip", p=0.5),
@@ -22,16 +22,17 @@ model = dict(
         backbone=dict(
             type="SpUNet-v1m1",
             in_channels=6,
-            base_channels=32,
-            channels=(32, 64, 96, 128, 128, 96, 64, 48),
+            base_channels=24,
+            channels=(24, 48, 64, 96, 96, 64, 48, 32),
             layers=(1, 1, 1, 1, 1, 1, 1, 1),
+            norm_momentum=0.1,
         ),
-        projection=dict(type="UNet3D-v1m2", in_channels=48, out_channels=32, channels=(16, 32, 64)),
+        projection=dict(type="UNet3D-v1m2", in_channels=32, out_channels=32, channels=(16, 32, 64)),
         grid_shape=(64, 64, 32),
         padding_m=0.2,
-        mask=dict(type="BlockMask", in_channels=6, ratio=0.25, block_size=8),
+        mask=dict(type="BlockMask", in_channels=6, ratio=0.1, block_size=8),
     ),
-    ray_sampler=dict(type="RaySampler", num_rays=128),
+    ray_sampler=dict(type="RaySampler", num_rays=192),
     renderer=dict(
         type="NeuSRenderer",
         field=dict(type="SDFField", in_channels=32, hidden_channels=32, geometry_channels=15),
@@ -52,7 +53,7 @@ data = dict(
         num_views=4,
         transform=[
             *_geometry,
-            dict(type="GridSample", grid_size=0.05),
+            dict(type="GridSample", grid_size=0.06),
             *_features[:2],
             dict(type="ShufflePoint"),
             _features[2],
@@ -61,7 +62,7 @@ data = dict(
     val=dict(
         view_split="heldout",
         num_views=2,
-        transform=[_geometry[0], dict(type="GridSample", grid_size=0.05), *_features],
+        transform=[*_geometry[:2], dict(type="GridSample", grid_size=0.06), *_features],
     ),
 )
 

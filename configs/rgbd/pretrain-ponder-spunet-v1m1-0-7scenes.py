@@ -1,5 +1,5 @@
 # One real RGB-D sequence of 7-Scenes: the rays of some frames train, the held-out frames are scored.
-# The sequence is converted first, as docs/data/rgbd-sequences.md says, to data/rgbd_sequences/train/redkitchen.
+# The sequence is converted first, as docs/data/rgbd-sequences.md says, to data/rgbd_sequences.
 _base_ = ["../_base_/pretrain_ponder_indoor.py"]
 
 _scene = dict(

@@ -1,6 +1,8 @@
 """Data loaders for training and evaluation."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -74,14 +76,26 @@ def _loader(dataset: Any, collate: Collate, batch_sampler: Any, num_workers: int
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=_PREFETCH_FACTOR if workers > 0 else None,
-        worker_init_fn=_survive_sigterm_once,
+        worker_init_fn=_ignore_foreign_sigterm,
         generator=torch.Generator(),  # its own, so that loading never advances the generator that models draw from
     )
 
 
-def _survive_sigterm_once(worker_id: int) -> None:
-    """A scheduler may send SIGTERM to workers too: they are needed until the training process has stopped in order."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+def _ignore_foreign_sigterm(worker_id: int) -> None:
+    """Lets a worker end on SIGTERM from the training process only.
+
+    Schedulers send the signal to all processes of a job, but the training process needs its workers until it has
+    finished its step and saved. Where the sender cannot be known (outside Linux), nothing changes.
+    """
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_exit_on_sigterm_from_parent, daemon=True).start()
+
+
+def _exit_on_sigterm_from_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _length(dataset: Sized) -> int:

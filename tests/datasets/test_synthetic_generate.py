@@ -181,7 +181,8 @@ def test_the_command_line_makes_rooms_and_a_preview(tmp_path):
     options = ["--rooms", "1", "1", "--image-size", "12", "16", "--frames", "3", "--workers", "1"]
     assert main(["--root", str(tmp_path / "data"), *options]) == 0
     # Two rooms below each other, each six frames wide and three rows (colour, depth, label) high.
-    assert Image.open(tmp_path / "data/preview.png").size == (6 * 16, 2 * 3 * 12)
+    with Image.open(tmp_path / "data/preview.png") as preview:
+        assert preview.size == (6 * 16, 2 * 3 * 12)
 
 
 def test_the_command_line_explains_bad_arguments(tmp_path, capsys):

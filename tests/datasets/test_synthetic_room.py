@@ -174,20 +174,20 @@ def test_depth_noise_grows_with_the_square_of_depth():
 
 def test_depth_goes_missing_at_edges_grazing_angles_and_out_of_range():
     sensor, rng = Sensor(dropout=0.0), np.random.default_rng(0)
-    flat, facing, opaque = np.full((60, 60), 2.0), np.ones((60, 60)), np.zeros((60, 60))
+    flat, facing, opaque = np.full((240, 240), 2.0), np.ones((240, 240)), np.zeros((240, 240))
 
     def lost(depth=flat, cosine=facing, missing=opaque):
         return measure_depth(sensor, depth, cosine, missing, rng) == 0
 
     assert lost().mean() < 0.03
-    assert lost(depth=np.full((60, 60), 6.5)).all() and lost(depth=np.full((60, 60), 0.2)).all()
-    assert lost(depth=np.full((60, 60), np.inf)).all()
-    assert 0.75 < lost(cosine=np.full((60, 60), 0.05)).mean() < 0.95
-    assert 0.3 < lost(missing=np.full((60, 60), 0.5)).mean() < 0.7
-    step = np.where(np.arange(60) < 30, 2.0, 3.0) * np.ones((60, 1))
-    assert lost(depth=step)[:, 29:31].mean() > 0.5
+    assert lost(depth=np.full((240, 240), 6.5)).all() and lost(depth=np.full((240, 240), 0.2)).all()
+    assert lost(depth=np.full((240, 240), np.inf)).all()
+    assert 0.75 < lost(cosine=np.full((240, 240), 0.05)).mean() < 0.95
+    assert 0.4 < lost(missing=np.full((240, 240), 0.5)).mean() < 0.6
+    step = np.where(np.arange(240) < 120, 2.0, 3.0) * np.ones((240, 1))
+    assert lost(depth=step)[:, 119:121].mean() > 0.5
     # A slanted plane has no edges: 1/z is linear in the pixels.
-    assert lost(depth=1.0 / np.linspace(0.2, 1.0, 60) * np.ones((60, 1))).mean() < 0.03
+    assert lost(depth=1.0 / np.linspace(0.2, 1.0, 240) * np.ones((240, 1))).mean() < 0.03
 
 
 def test_fusion_averages_by_weight_and_takes_the_label_of_the_best():

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class ToyEvaluator:
 
 @HOOKS.register()
 class SignalAt(Hook):
-    """Sends this process, or also its loading workers, a signal before a step, or at the end of the epoch that has so many steps behind it."""
+    """Sends this process, or its loading workers too, a signal before a step or at the end of the epoch it ends."""
 
     def __init__(
         self,
@@ -111,7 +112,10 @@ class SignalAt(Hook):
 
     def _kill(self, is_due: bool) -> None:
         if is_due and distributed.get_rank() == self.rank:
-            os.kill(0 if self.to_group else os.getpid(), self.signal)
+            if self.to_group:  # from another process, as a scheduler would
+                subprocess.run(["kill", f"-{self.signal:d}", "--", f"-{os.getpgrp()}"])
+            else:
+                os.kill(os.getpid(), self.signal)
 
 
 @HOOKS.register()

@@ -145,7 +145,7 @@ class Style:
     def wall(self, is_wet_room: bool) -> int:
         """Tiles, paint or wallpaper."""
         kind = self._rng.random()
-        light = self.color((0.02, 0.35), (0.72, 0.98))
+        light = self.color((0.02, 0.25), (0.74, 0.98))
         shade = tuple(float(self._rng.uniform(0.8, 0.93)) * channel for channel in light)
         if is_wet_room and kind < 0.6:
             return self.add("tiles", light, (0.55, 0.55, 0.55), float(self._rng.choice([0.15, 0.2, 0.3])))

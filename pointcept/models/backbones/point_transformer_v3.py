@@ -59,6 +59,8 @@ class PointTransformerV3(SerializedTransformer):
         pdnorm_adaptive: Whether such norms are followed by a shift and scale from the data set's context vector.
         pdnorm_affine: Whether such norms have a weight and bias.
         pdnorm_conditions: Names of the data sets, as in ``PointBatch.condition``.
+        norm_momentum: Share of each new batch in batch norm's running statistics. Runs of a few hundred steps need
+            more than the default.
 
     Raises:
         ValueError: stages, heads, strides or curves do not fit each other.
@@ -98,18 +100,21 @@ class PointTransformerV3(SerializedTransformer):
         pdnorm_adaptive: bool = False,
         pdnorm_affine: bool = True,
         pdnorm_conditions: Sequence[str] = CONDITIONS,
+        norm_momentum: float = 0.01,
     ):
         has_prompt = pdnorm_bn or pdnorm_ln
 
-        def norms(make_norm: Callable[[int], nn.Module], affine: dict[str, bool], prompted: bool) -> PromptNormFactory:
+        def norms(make_norm: Callable[[int], nn.Module], prompted: bool) -> PromptNormFactory:
             return PromptNormFactory(
-                functools.partial(make_norm, **affine) if prompted else make_norm,
+                make_norm,
                 len(pdnorm_conditions) if prompted else 0,
                 decouple=pdnorm_decouple,
                 context_channels=_CONTEXT_CHANNELS if pdnorm_adaptive else 0,
             )
 
-        make_norm = norms(batch_norm, {"affine": pdnorm_affine}, pdnorm_bn)
+        make_batch_norm = functools.partial(batch_norm, momentum=norm_momentum, affine=pdnorm_affine or not pdnorm_bn)
+        make_layer_norm = functools.partial(nn.LayerNorm, elementwise_affine=pdnorm_affine or not pdnorm_ln)
+        make_norm = norms(make_batch_norm, pdnorm_bn)
         is_encoder = enc_mode or cls_mode
         super().__init__(
             SparseEmbedding(in_channels, enc_channels[0], make_norm),
@@ -119,7 +124,7 @@ class PointTransformerV3(SerializedTransformer):
             enc=Stages(enc_depths, enc_channels, enc_num_head, enc_patch_size),
             dec=None if is_encoder else Stages(dec_depths, dec_channels, dec_num_head, dec_patch_size),
             options=BlockOptions(
-                norms(nn.LayerNorm, {"elementwise_affine": pdnorm_affine}, pdnorm_ln),
+                norms(make_layer_norm, pdnorm_ln),
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 qk_scale=qk_scale,

@@ -44,6 +44,8 @@ class SparseUNet(nn.Module):
         base_channels: Width of the stem.
         channels: Widths of the S stages down, then of the S stages up, coarsest first.
         layers: Number of residual blocks of the same stages.
+        norm_momentum: Share of each new batch in batch norm's running statistics. Runs of a few hundred steps need
+            more than the default.
         make_norm: Makes the norm for a number of channels; None for batch norms.
 
     Raises:
@@ -57,6 +59,7 @@ class SparseUNet(nn.Module):
         base_channels: int = 32,
         channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
         layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        norm_momentum: float = 0.01,
         make_norm: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
@@ -70,7 +73,7 @@ class SparseUNet(nn.Module):
         self.out_channels = num_classes if num_classes > 0 else channels[-1]
         num_stages = len(channels) // 2
         skip_channels = [base_channels, *channels[: num_stages - 1]]
-        make_norm = batch_norm if make_norm is None else make_norm
+        make_norm = functools.partial(batch_norm, momentum=norm_momentum) if make_norm is None else make_norm
 
         self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False), make_norm)
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
@@ -134,6 +137,7 @@ class PromptSparseUNet(SparseUNet):
         norm_affine: Whether the batch norms have a weight and bias.
         context_channels: Width of the context vectors.
         zero_init: Whether shift and scale begin as the identity.
+        norm_momentum: Share of each new batch in the running statistics.
     """
 
     def __init__(
@@ -149,16 +153,17 @@ class PromptSparseUNet(SparseUNet):
         norm_affine: bool = False,
         context_channels: int = 256,
         zero_init: bool = True,
+        norm_momentum: float = 0.01,
     ):
         make_norm = PromptNormFactory(
-            functools.partial(batch_norm, affine=norm_affine),
+            functools.partial(batch_norm, momentum=norm_momentum, affine=norm_affine),
             len(conditions),
             decouple=norm_decouple,
             context_channels=context_channels if norm_adaptive else 0,
             zero_init=zero_init,
             name="bns" if norm_decouple else "bn",
         )
-        super().__init__(in_channels, num_classes, base_channels, channels, layers, make_norm)
+        super().__init__(in_channels, num_classes, base_channels, channels, layers, make_norm=make_norm)
         self.conditions = tuple(conditions)
         self.embedding_table = nn.Embedding(len(conditions), context_channels) if norm_adaptive else None
 
@@ -167,9 +172,9 @@ class PromptSparseUNet(SparseUNet):
         return make_prompt(points, self.conditions, self.embedding_table)
 
 
-def batch_norm(channels: int, *, affine: bool = True) -> nn.BatchNorm1d:
+def batch_norm(channels: int, *, momentum: float = 0.01, affine: bool = True) -> nn.BatchNorm1d:
     """Batch norm with the constants that Pointcept's backbones share."""
-    return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01, affine=affine)
+    return nn.BatchNorm1d(channels, eps=1e-3, momentum=momentum, affine=affine)
 
 
 class _ConvNorm(nn.Sequential):

@@ -23,18 +23,25 @@ class Chunk:
         stop: End of the output rows.
         counts: Number of pairs of each tap, on the host.
         in_rows: Input row of each pair, ordered by tap and then by output row.
-        out_rows: Output row of each pair, in the same order.
         bag_rows: Positions in that order, listed by output row.
         bag_offsets: Start of each output row's positions in ``bag_rows``, and the end of the last one's.
+        cells: Place of each pair among all taps and rows of the map's chunks, ``chunk_rows`` rows to a tap.
+        chunk_rows: Rows of a full chunk.
     """
 
     start: int
     stop: int
     counts: list[int]
     in_rows: Int[Tensor, "_P"]
-    out_rows: Int[Tensor, "_P"]
     bag_rows: Int[Tensor, "_P"]
     bag_offsets: Int[Tensor, "_R"]
+    cells: Int[Tensor, "_P"]
+    chunk_rows: int
+
+    @functools.cached_property
+    def out_rows(self) -> Int[Tensor, "_P"]:
+        """Output row of each pair, in the order of ``in_rows``; only gradients need it."""
+        return self.cells % self.chunk_rows + self.start
 
 
 class KernelMap:
@@ -79,11 +86,13 @@ class KernelMap:
             table[:, self.identity_tap] = self.num_in
         present = table < self.num_in
 
-        by_tap = present.view(-1).nonzero().view(-1)
-        in_rows = table.view(-1).index_select(0, by_tap)
-        local_row = by_tap % rows
-        position = present.view(-1).cumsum(0, dtype=torch.int32).sub_(1).view_as(table)
-        by_row = position.transpose(1, 2)[present.transpose(1, 2)]
+        cells = present.view(-1).nonzero().view(-1)
+        in_rows = table.view(-1).index_select(0, cells)
+        order = torch.arange(cells.shape[0], dtype=torch.int32, device=cells.device)
+        position = torch.empty_like(table)
+        position.view(-1).scatter_(0, cells, order)
+        cells_by_row = present.transpose(1, 2).reshape(-1).nonzero().view(-1)
+        by_row = position.transpose(1, 2).reshape(-1).index_select(0, cells_by_row)
         row_ends = present.sum(1).view(-1).cumsum(0)
         row_offsets = F.pad(row_ends, (1, 0)).int()
         counts = present.sum(2).tolist()
@@ -99,9 +108,10 @@ class KernelMap:
                     stop=stop,
                     counts=tap_counts,
                     in_rows=in_rows[first:last],
-                    out_rows=local_row[first:last] + start,
                     bag_rows=by_row[first:last] - first,
                     bag_offsets=row_offsets[start : stop + 1] - first,
+                    cells=cells[first:last],
+                    chunk_rows=rows,
                 )
             )
             first = last
@@ -127,9 +137,10 @@ def centred_table(keys: Int[Tensor, "V"], strides: tuple[int, int], kernel_size:
         kernel_size: Odd edge of the cube.
     """
     count, radius, num_taps = keys.shape[0], kernel_size // 2, kernel_size**3
-    table = torch.full((num_taps, count), count, dtype=torch.int32, device=keys.device)
-    rows = torch.arange(count, device=keys.device)
-    table[num_taps // 2] = rows
+    # The last column takes what the search for a missing neighbour would write, and is cut off in the end.
+    table = torch.full((num_taps, count + 1), count, dtype=torch.int32, device=keys.device)
+    rows = torch.arange(count, dtype=torch.int32, device=keys.device)
+    table[num_taps // 2, :count] = rows
     padded_keys = torch.cat([keys, keys.new_full((1,), torch.iinfo(keys.dtype).max)])
     for column in range(kernel_size**2 // 2 + 1):
         shift_x, shift_y = column // kernel_size - radius, column % kernel_size - radius
@@ -138,9 +149,8 @@ def centred_table(keys: Int[Tensor, "V"], strides: tuple[int, int], kernel_size:
         for tap in range(column * kernel_size, min((column + 1) * kernel_size, num_taps // 2)):
             found = padded_keys.index_select(0, row) == wanted
             neighbour = torch.where(found, row, count)
-            table[tap] = neighbour
-            mirrored = rows.new_full((count + 1,), count).scatter_(0, neighbour, rows)
-            table[num_taps - 1 - tap] = mirrored[:count]
-            row += found
+            table[tap, :count] = neighbour
+            table[num_taps - 1 - tap].scatter_(0, neighbour, rows)
+            row += found.long()
             wanted += 1
-    return table
+    return table[:, :count]
