@@ -203,6 +203,19 @@ def test_encoder_alone_gives_the_coarsest_voxels():
     assert result.segment is None and result.condition == points.condition
 
 
+def test_the_older_name_of_encoder_mode_and_a_single_curve_are_understood():
+    arguments = ENCODER | {"enc_mode": False, "cls_mode": True, "order": "hilbert"}
+    network = PointTransformerV3(**arguments).eval()
+    assert network.dec is None and network.order == ("hilbert",)
+    assert len(run(network, make_points(cloud(50, 1)))) < 50
+
+
+def test_one_resolution_alone_keeps_the_points():
+    stages = {"stride": (), "enc_depths": (1,), "enc_channels": (8,), "enc_num_head": (2,), "enc_patch_size": (16,)}
+    points = make_points(cloud(50, 1))
+    assert PointTransformerV3(**ENCODER | stages).eval()(points).coord is points.coord
+
+
 def test_hyper_columns_join_every_level_of_a_point():
     encoder = LayerNormPointTransformerV3(**ENCODER).eval()
     columns = LayerNormPointTransformerV3(**ENCODER, hyper_column_levels=2).eval()

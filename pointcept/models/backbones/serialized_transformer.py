@@ -164,7 +164,7 @@ class SerializedTransformer(nn.Module):
             features = features.index_select(0, levels[stage].parent)
             stage -= 1
             features = torch.cat([levels[stage].features, features], dim=1)
-        if stage == 0 and len(levels) > 1:
+        if stage == 0:
             return points.replace(feat=features.index_select(0, levels[0].parent))
         return self._coarse_batch(points, levels[: stage + 1], features)
 

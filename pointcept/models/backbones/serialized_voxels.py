@@ -36,7 +36,8 @@ class SerializedVoxels:
     @property
     def counts(self) -> Int[Tensor, "B"]:
         """Number of voxels of each cloud."""
-        return torch.bincount(self.batch_index, minlength=self.voxels.batch_size)
+        ones = torch.ones_like(self.batch_index)
+        return ones.new_zeros(self.voxels.batch_size).index_add(0, self.batch_index, ones)
 
     def order(self, index: int) -> tuple[Int[Tensor, "V"], Int[Tensor, "V"]]:
         """Voxel at each place along the curve ``curves[index]``, and place of each voxel."""
