@@ -76,7 +76,8 @@ class SerializedTransformer(nn.Module):
         drop_path: Largest probability of dropping a residual; it rises with the depth of the block.
         shuffle_orders: Whether, in training, the curves change places at every resolution.
         hyper_column_levels: Without decoder: the number of levels that the features climb back.
-        encode_skip: Whether the first positional encoding of each decoder stage sees the encoder's features alone.
+        encode_skip: Whether the first positional encoding of each decoder stage sees the encoder's features alone. The
+            weights of PT-v3m1 were trained so, those of PT-v3m2 were not.
         continue_curves: Whether coarse voxels keep the curves of fine ones; otherwise curves are drawn anew.
     """
 
