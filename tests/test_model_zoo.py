@@ -67,7 +67,8 @@ def test_a_pretraining_checkpoint_loads_into_a_bare_backbone(pretrained):
 def test_without_pretrained_nothing_is_loaded():
     model = create_model("SparseUNet", in_channels=6)
     assert model.in_channels == 6
-    assert {"SparseUNet", "SpUNet-v1m1"} <= set(list_models("sp*unet*"))
+    assert list_models("sp*unet*") == ["SpUNet-v1m1", "SpUNet-v1m3", "SparseUNet"]
+    assert list_models("pt*v3*") == ["PT-v3m1", "PT-v3m2", "ptv3_base", "ptv3_large", "ptv3_small", "ptv3_tiny"]
 
 
 @pytest.mark.parametrize("name", [None, "SpUNet-v1m1", "SparseUNet"])
@@ -127,6 +128,17 @@ def test_a_checkpoint_of_another_toolkit_is_exported_with_a_config(pretrained, t
         SystemExit, match=r"error: The config must be that of the checkpoint: .*1 of another shape \(conv_i"
     ):
         main(arguments)
+
+
+def test_a_preset_is_exported_and_builds_itself(tmp_path):
+    size = {"enc_channels": (8, 8, 8, 8), "enc_num_head": (1,) * 4, "dec_channels": (8, 8, 8), "dec_num_head": (1,) * 3}
+    config = {"type": "ptv3_tiny", "in_channels": 4, "num_classes": 5, **size}
+    source = build(config)
+    torch.save({f"backbone.{name}": weight for name, weight in source.state_dict().items()}, tmp_path / "a.pth")
+    export(tmp_path / "a.pth", tmp_path / "b.safetensors", config={"model": {"type": "Any", "backbone": config}})
+    again = create_model(pretrained=tmp_path / "b.safetensors")
+    assert again.out_channels == 5
+    assert_same(again, source)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 # ScanNet at the size of PonderV2's single-data-set pre-training (arXiv 2310.08586): network, volume, rays, samples,
-# batch and learning rate are the published ones; losses and boxes are metric, no labels are used, and held-out frames of
-# the validation scenes are scored.
+# batch and learning rate are the published ones; losses and boxes are metric, no labels are used, and held-out frames
+# of the validation scenes are scored.
 _base_ = ["../_base_/pretrain_ponder_indoor.py"]
 
 model = dict(

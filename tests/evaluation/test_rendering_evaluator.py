@@ -165,7 +165,8 @@ def test_processes_are_averaged_by_their_number_of_views(monkeypatch):
     evaluators[1].update(noisy(second), second)  # and the third process has no views
 
     sent = []
-    monkeypatch.setattr("pointcept.evaluation.rendering.all_reduce_sum", lambda total: sent.append(total) or total + 1)  # any sums
+    any_sums = "pointcept.evaluation.rendering.all_reduce_sum", lambda total: sent.append(total) or total + 1
+    monkeypatch.setattr(*any_sums)
     for evaluator in evaluators:
         evaluator.compute()
     monkeypatch.setattr("pointcept.evaluation.rendering.all_reduce_sum", lambda total: sum(sent))

@@ -1,4 +1,4 @@
-"""SparseUNet against Pointcept's SpUNet-v1m1 on spconv."""
+"""SparseUNet against Pointcept's SpUNet-v1m1 and SpUNet-v1m3 on spconv."""
 
 import pytest
 import torch
@@ -21,3 +21,26 @@ def test_output(path):
         output = backbone(points)
     assert output.feat.shape[1] == backbone.out_channels
     assert relative_error(output.feat, golden["output"]) < 1e-4
+
+
+@pytest.mark.parametrize("path", golden_paths("spunet_v1m3_"), ids=lambda path: path.stem)
+def test_output_of_every_condition(path):
+    golden = load_golden(path)
+    conditions = tuple(golden.arguments.pop("conditions").split(","))
+    backbone = build({"type": "SpUNet-v1m3", "conditions": conditions, **golden.arguments}).eval()
+    # The reference was given one context vector for all conditions; here each has its own, in the backbone.
+    context = golden["input.context"].expand(len(conditions), -1)
+    backbone.load_state_dict({**golden.group("state"), "embedding_table.weight": context}, strict=True)
+    grid_coord, feat, offset = golden["input.grid_coord"], golden["input.feat"], golden["input.offset"]
+    points = PointBatch(grid_coord.float(), grid_coord, feat, offset)
+
+    @torch.no_grad()
+    def run(*names):
+        return backbone(points.replace(condition=names)).feat
+
+    for name in conditions:
+        assert relative_error(run(name, name), golden[f"output.{name}"]) < 1e-4
+    first, second = conditions[0], conditions[-1]
+    end = int(offset[0])
+    mixed = torch.cat([golden[f"output.{first}"][:end], golden[f"output.{second}"][end:]])
+    assert relative_error(run(first, second), mixed) < 1e-4

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from pointcept import create_model
 from pointcept.models.backbones import SparseUNet
 from pointcept.models.hub import local_file
 from pointcept.models.weights import load_weights
@@ -118,6 +119,24 @@ def test_context_vectors_beside_the_backbone_are_found(tmp_path, prefix):
     match = load_weights(target, tmp_path / "ppt.pth", strict=True)
     assert_same(source, target)
     assert match.outside == ("student.head" if prefix == "student." else "head",)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_context_vectors_and_class_head_beside_the_backbones_that_have_them(tmp_path, prefix):
+    stages = {"enc_depths": (1, 1), "enc_channels": (4, 4), "enc_num_head": (1, 1), "enc_patch_size": (8, 8)}
+    stages |= {"dec_depths": (1,), "dec_channels": (4,), "dec_num_head": (1,), "dec_patch_size": (8,), "stride": (2,)}
+    prompted = {"pdnorm_bn": True, "pdnorm_adaptive": True}
+    for name, beside, arguments in (
+        ("SpUNet-v1m3", ("embedding_table.weight",), SMALL),
+        ("PT-v3m1", ("embedding_table.weight", "seg_head.weight", "seg_head.bias"), stages | prompted),
+        ("PT-v3m2", ("seg_head.weight", "seg_head.bias"), stages),
+    ):
+        classes = {"num_classes": 5} if "seg_head.bias" in beside else {}
+        source, target = (create_model(name, in_channels=3, **classes, **arguments) for _ in range(2))
+        weights = {key if key in beside else f"backbone.{key}": value for key, value in source.state_dict().items()}
+        torch.save({"state_dict": prefixed(weights, prefix)}, tmp_path / "a.pth")
+        load_weights(target, tmp_path / "a.pth", strict=True)
+        assert_same(source, target)
 
 
 def test_another_width_is_reported_with_both_shapes(tmp_path, caplog):

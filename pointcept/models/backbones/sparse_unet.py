@@ -1,11 +1,23 @@
 """The residual U-Net of sparse convolutions, with the parameter names of Pointcept's SpUNet-v1m1."""
 
-from collections.abc import Sequence
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pointcept.models.backbones.base import Backbone, StageInfo
+from pointcept.models.backbones.inputs import check_input
+from pointcept.models.backbones.prompt_norm import (
+    CONDITIONS,
+    Prompt,
+    PromptNorm,
+    PromptNormFactory,
+    make_prompt,
+    normalize,
+)
+from pointcept.models.backbones.stage_points import stage_points
 from pointcept.models.recomputation import recomputed
 from pointcept.ops.sparse import (
     SparseConv3d,
@@ -37,6 +49,7 @@ class SparseUNet(Backbone):
         layers: Number of residual blocks of the same stages.
         norm_momentum: Share of each new batch in batch norm's running statistics. Runs of a few hundred steps need
             more than the default.
+        make_norm: Makes the norm for a number of channels; None for batch norms.
 
     Raises:
         ValueError: ``channels`` and ``layers`` do not describe the same even number of stages.
@@ -50,6 +63,7 @@ class SparseUNet(Backbone):
         channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
         layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
         norm_momentum: float = 0.01,
+        make_norm: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
         if len(channels) != len(layers) or len(channels) % 2 or not channels:
@@ -61,21 +75,19 @@ class SparseUNet(Backbone):
         num_stages = len(channels) // 2
         self._stage_channels = (*reversed(channels[num_stages:]), channels[num_stages - 1])  # finest first
         skip_channels = [base_channels, *channels[: num_stages - 1]]
+        make_norm = functools.partial(batch_norm, momentum=norm_momentum) if make_norm is None else make_norm
 
-        self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False))
+        self.conv_input = _ConvNorm(SubMConv3d(in_channels, base_channels, 5, bias=False), make_norm)
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
         for stage in range(num_stages):
             wide = channels[stage]
-            self.down.append(_ConvNorm(SparseConv3d(skip_channels[stage], wide, bias=False)))
-            self.enc.append(_blocks(wide, wide, layers[stage]))
+            self.down.append(_ConvNorm(SparseConv3d(skip_channels[stage], wide, bias=False), make_norm))
+            self.enc.append(_blocks(wide, wide, layers[stage], make_norm))
             # Stage 0 of the decoder is the finest one: it comes last, and its entries stand at the end of the lists.
             coarse, fine = channels[-2 - stage], channels[-1 - stage]
-            self.up.append(_ConvNorm(SparseInverseConv3d(coarse, fine, bias=False)))
-            self.dec.append(_blocks(fine + skip_channels[stage], fine, layers[-1 - stage]))
+            self.up.append(_ConvNorm(SparseInverseConv3d(coarse, fine, bias=False), make_norm))
+            self.dec.append(_blocks(fine + skip_channels[stage], fine, layers[-1 - stage], make_norm))
         self.apply(_initialize)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.momentum = norm_momentum
         self.reset_head(num_classes)
 
     @property
@@ -100,8 +112,9 @@ class SparseUNet(Backbone):
         """Logits, or features where ``num_classes`` is 0, of every point, in the order of the input.
 
         Raises:
-            ValueError: the features' width is not ``in_channels``; or, in training, a resolution has fewer than two
-                voxels.
+            ValueError: the features' width is not ``in_channels``, or one is no finite number (checked on the CPU); or,
+                in training, a resolution has fewer than two voxels; or, where norms depend on data sets, the batch
+                does not name them.
         """
         levels, voxel_of_point = self._levels(points)
         x = self.final(levels[0])
@@ -116,106 +129,152 @@ class SparseUNet(Backbone):
         levels, _ = self._levels(points)
         return [_stage_points(points, x, info.stride) for x, info in zip(levels, self.stage_info)]
 
+    def make_prompt(self, points: PointBatch) -> Prompt | None:
+        """What the norms need to know of the batch; None for ordinary norms."""
+        return None
+
     def _levels(self, points: PointBatch) -> tuple[list[SparseTensor], Tensor]:
         """The last features of each resolution, finest first, and the finest voxel of each point."""
-        if points.feat.shape[1] != self.in_channels:
-            raise ValueError(
-                f"SparseUNet was built for {self.in_channels} input features per point (in_channels): got feat of "
-                f"shape {tuple(points.feat.shape)}. Change in_channels or the features that the transforms collect."
-            )
+        check_input(points, self.in_channels, type(self).__name__)
+        prompt = self.make_prompt(points)
         x, voxel_of_point = voxelize(points.feat, points.grid_coord, points.batch_index, points.batch_size)
-        x = self.conv_input(x)
+        x = self.conv_input(x, prompt)
         skips = []
         for down, encode in zip(self.down, self.enc):
             skips.append(x)
-            x = self._run(encode, down(x))
+            x = self._run(encode, down(x, prompt), prompt)
         levels = [x]
         for up, decode, skip in zip(reversed(self.up), reversed(self.dec), reversed(skips)):
-            x = up(x, skip.voxels)
-            x = self._run(decode, x.replace(torch.cat([x.features, skip.features], dim=1)))
+            x = up(x, prompt, skip.voxels)
+            x = self._run(decode, x.replace(torch.cat([x.features, skip.features], dim=1)), prompt)
             levels.insert(0, x)
         return levels, voxel_of_point
 
-    def _run(self, blocks: nn.Sequential, x: SparseTensor) -> SparseTensor:
-        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
-            return blocks(x)
+    def _run(self, blocks: nn.Sequential, x: SparseTensor, prompt: Prompt | None) -> SparseTensor:
+        is_saving = self.gradient_checkpointing and torch.is_grad_enabled()
         for block in blocks:
-            x = recomputed(block, x)
+            x = recomputed(block, x, prompt) if is_saving else block(x, prompt)
         return x
+
+
+@MODELS.register("SpUNet-v1m3")
+class PromptSparseUNet(SparseUNet):
+    """Sparse U-Net with prompt-driven norms, for training on several data sets at once (arXiv 2308.09718).
+
+    Every batch norm becomes one norm per data set (``norm_decouple``), followed by a shift and scale computed from the
+    data set's learned context vector (``norm_adaptive``), which ``embedding_table`` holds. A batch may mix data sets.
+
+    Source: written from the description of Pointcept's SpUNet-v1m3; its checkpoints load strictly, together with the
+    context vectors, which Pointcept keeps outside the backbone under the same name.
+
+    Args:
+        in_channels: See :class:`SparseUNet`, like the other parameters that are not listed here.
+        num_classes: Number of logits per point; 0 gives the decoder's features instead.
+        base_channels: Width of the stem.
+        channels: Widths of the stages.
+        layers: Number of residual blocks of the stages.
+        conditions: Names of the data sets, as in ``PointBatch.condition``.
+        norm_decouple: Whether each data set has norms of its own.
+        norm_adaptive: Whether norms are followed by a shift and scale.
+        norm_affine: Whether the batch norms have a weight and bias.
+        context_channels: Width of the context vectors.
+        zero_init: Whether shift and scale begin as the identity.
+        norm_momentum: Share of each new batch in the running statistics.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 0,
+        base_channels: int = 32,
+        channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
+        layers: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        conditions: Sequence[str] = CONDITIONS,
+        norm_decouple: bool = True,
+        norm_adaptive: bool = True,
+        norm_affine: bool = False,
+        context_channels: int = 256,
+        zero_init: bool = True,
+        norm_momentum: float = 0.01,
+    ):
+        make_norm = PromptNormFactory(
+            functools.partial(batch_norm, momentum=norm_momentum, affine=norm_affine),
+            len(conditions),
+            decouple=norm_decouple,
+            context_channels=context_channels if norm_adaptive else 0,
+            zero_init=zero_init,
+            name="bns" if norm_decouple else "bn",
+        )
+        super().__init__(in_channels, num_classes, base_channels, channels, layers, make_norm=make_norm)
+        self.conditions = tuple(conditions)
+        self.embedding_table = nn.Embedding(len(conditions), context_channels) if norm_adaptive else None
+
+    def make_prompt(self, points: PointBatch) -> Prompt:
+        """The data set and the context vector of each cloud."""
+        return make_prompt(points, self.conditions, self.embedding_table)
+
+
+def batch_norm(channels: int, *, momentum: float = 0.01, affine: bool = True) -> nn.BatchNorm1d:
+    """Batch norm with the constants that Pointcept's backbones share."""
+    return nn.BatchNorm1d(channels, eps=1e-3, momentum=momentum, affine=affine)
+
+
+class _ConvNorm(nn.Sequential):
+    """Convolution, norm and ReLU; the parameters are called ``0`` and ``1``, or ``conv`` and ``bn`` with prompts."""
+
+    def __init__(self, conv: SubMConv3d | SparseConv3d | SparseInverseConv3d, make_norm: Callable[[int], nn.Module]):
+        norm = make_norm(conv.out_channels)
+        names = ("conv", "bn") if isinstance(norm, PromptNorm) else ("0", "1")
+        super().__init__(OrderedDict(zip(names, (conv, norm), strict=True)))
+
+    def forward(self, x: SparseTensor, prompt: Prompt | None, fine: VoxelSet | None = None) -> SparseTensor:
+        conv, norm = self
+        x = conv(x) if fine is None else conv(x, fine)
+        return x.replace(torch.relu_(normalize(norm, x.features, prompt, x.voxels)))
+
+
+class _ResidualBlock(nn.Module):
+    """Two submanifold convolutions around an identity, or a linear map where the width changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, make_norm: Callable[[int], nn.Module]):
+        super().__init__()
+        self.is_identity = in_channels == out_channels
+        if not self.is_identity:
+            conv, norm = SubMConv3d(in_channels, out_channels, 1, bias=False), make_norm(out_channels)
+            if isinstance(norm, PromptNorm):
+                self.proj_conv, self.proj_norm = conv, norm
+            else:
+                self.proj = nn.Sequential(conv, norm)
+        self.conv1 = SubMConv3d(in_channels, out_channels, 3, bias=False)
+        self.bn1 = make_norm(out_channels)
+        self.conv2 = SubMConv3d(out_channels, out_channels, 3, bias=False)
+        self.bn2 = make_norm(out_channels)
+
+    def forward(self, x: SparseTensor, prompt: Prompt | None) -> SparseTensor:
+        if self.is_identity:
+            shortcut = x.features
+        else:
+            conv, norm = self.proj if hasattr(self, "proj") else (self.proj_conv, self.proj_norm)
+            shortcut = normalize(norm, conv(x).features, prompt, x.voxels)
+        y = self.conv1(x)
+        y = self.conv2(y.replace(torch.relu_(normalize(self.bn1, y.features, prompt, x.voxels))))
+        return y.replace(torch.relu_(normalize(self.bn2, y.features, prompt, x.voxels).add_(shortcut)))
+
+
+def _blocks(in_channels: int, out_channels: int, count: int, make_norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """The residual blocks of a stage, called ``block0``, ``block1``, ..."""
+    blocks = nn.Sequential()
+    for index in range(count):
+        block = _ResidualBlock(out_channels if index else in_channels, out_channels, make_norm)
+        blocks.add_module(f"block{index}", block)
+    return blocks
 
 
 def _stage_points(points: PointBatch, x: SparseTensor, stride: int) -> PointBatch:
     """Voxels of one resolution as points; ``x.voxels`` are those of the given stride, in their order."""
     grid_coord = torch.div(points.grid_coord, stride, rounding_mode="floor")
     voxels, voxel_of_point = VoxelSet.from_points(grid_coord, points.batch_index, points.batch_size)
-    coord = points.coord.new_zeros(len(voxels), 3).index_add(0, voxel_of_point, points.coord)
-    count = coord.new_zeros(len(voxels)).index_add(0, voxel_of_point, torch.ones_like(points.coord[:, 0]))
-    clouds = torch.bincount(voxels.batch_index, minlength=points.batch_size)
-    return PointBatch(
-        coord=coord / count[:, None],
-        grid_coord=voxels.coord[:, 1:],
-        feat=x.features,
-        offset=clouds.cumsum(0),
-        condition=points.condition,
-    )
-
-
-class _ConvNorm(nn.Sequential):
-    """Convolution, batch norm and ReLU; the parameters are called ``0`` and ``1``."""
-
-    def __init__(self, conv: SubMConv3d | SparseConv3d | SparseInverseConv3d):
-        super().__init__(conv, _norm(conv.out_channels))
-
-    def forward(self, x: SparseTensor, fine: VoxelSet | None = None) -> SparseTensor:
-        conv, norm = self
-        x = conv(x) if fine is None else conv(x, fine)
-        return x.replace(torch.relu_(_normalize(norm, x.features)))
-
-
-class _ResidualBlock(nn.Module):
-    """Two submanifold convolutions around an identity, or a linear map where the width changes."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.proj = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Sequential(SubMConv3d(in_channels, out_channels, 1, bias=False), _norm(out_channels))
-        )
-        self.conv1 = SubMConv3d(in_channels, out_channels, 3, bias=False)
-        self.bn1 = _norm(out_channels)
-        self.conv2 = SubMConv3d(out_channels, out_channels, 3, bias=False)
-        self.bn2 = _norm(out_channels)
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        if isinstance(self.proj, nn.Identity):
-            shortcut = x.features
-        else:
-            conv, norm = self.proj
-            shortcut = _normalize(norm, conv(x).features)
-        y = self.conv1(x)
-        y = self.conv2(y.replace(torch.relu_(_normalize(self.bn1, y.features))))
-        return y.replace(torch.relu_(_normalize(self.bn2, y.features).add_(shortcut)))
-
-
-def _blocks(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
-    blocks = nn.Sequential()
-    for index in range(count):
-        blocks.add_module(f"block{index}", _ResidualBlock(out_channels if index else in_channels, out_channels))
-    return blocks
-
-
-def _norm(channels: int) -> nn.BatchNorm1d:
-    return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
-
-
-def _normalize(norm: nn.Module, features: Tensor) -> Tensor:
-    if norm.training and isinstance(norm, nn.BatchNorm1d) and features.shape[0] < 2:
-        raise ValueError(
-            "Batch norm needs at least two voxels at every resolution in training: got "
-            f"{features.shape[0]}. Use larger crops or more clouds per batch, or leave such clouds out."
-        )
-    return norm(features)
+    return stage_points(points, x.features, voxels, voxel_of_point)
 
 
 def _initialize(module: nn.Module) -> None:
