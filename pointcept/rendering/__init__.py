@@ -1,5 +1,6 @@
 """Differentiable volume rendering: rays, samplers, fields, renderers and losses."""
 
+from pointcept.rendering.error_bounded import ErrorBoundedSampler
 from pointcept.rendering.fields import SDFField
 from pointcept.rendering.losses import (
     ColorLoss,
@@ -11,21 +12,29 @@ from pointcept.rendering.losses import (
     SDFLoss,
 )
 from pointcept.rendering.rays import RaySampler
-from pointcept.rendering.renderer import NeuSRenderer, Rendering
-from pointcept.rendering.samplers import NeuSSampler, UniformSampler
+from pointcept.rendering.renderer import NeuSRenderer, Rendering, VolumeRenderer
+from pointcept.rendering.samplers import NeuSSampler, RayProbe, UniformSampler
+from pointcept.rendering.weights import DensityWeighting, NeuSWeighting, UniSurfWeighting, VolSDFWeighting
 
 __all__ = [
     "ColorLoss",
     "DepthLoss",
+    "DensityWeighting",
     "EikonalLoss",
+    "ErrorBoundedSampler",
     "FreeSpaceLoss",
     "NeuSRenderer",
     "NeuSSampler",
+    "NeuSWeighting",
     "RayContrastLoss",
+    "RayProbe",
     "RaySampler",
     "Rendering",
     "RenderingLoss",
     "SDFField",
     "SDFLoss",
+    "UniSurfWeighting",
     "UniformSampler",
+    "VolSDFWeighting",
+    "VolumeRenderer",
 ]

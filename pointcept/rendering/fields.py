@@ -1,108 +1,72 @@
 """The field: signed distance, colour and features at points of a feature volume."""
 
 import dataclasses
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pointcept.ops import trilinear
 from pointcept.registry import MODELS
+from pointcept.rendering.decoders import FieldDecoder
 from pointcept.structures import FeatureVolume
 
-_SOFTPLUS_BETA = 100.0
+GradientMode = Literal["analytic", "finite_difference", "none"]
+
+# Corners of a tetrahedron: four reads give the gradient without a bias along any axis.
+_TETRAHEDRON = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldPoints:
+    """Where M positions lie in their volumes: all that the field needs of them besides the volume's rows.
+
+    Attributes:
+        corners: Voxels around the positions and, behind those, around the neighbours for finite differences.
+        relative: The same positions relative to their box, 0..1; None if the field does not look at them.
+        extent: Edges of each position's box, metres; None likewise.
+        step: Distance of the neighbours along each axis, metres; None without finite differences.
+        count: M, without the neighbours.
+        num_scenes: B; each scene has M / B positions.
+    """
+
+    corners: trilinear.Corners
+    relative: Float[Tensor, "_P 3"] | None
+    extent: Float[Tensor, "_M 3"] | None
+    step: Float[Tensor, "_M 3"] | None
+    count: int
+    num_scenes: int
+
+    def compact(self) -> tuple[Int[Tensor, "_T"], "FieldPoints"]:
+        """The rows that the positions touch, and the same positions within those rows (see ``Corners.compact``)."""
+        touched, corners = self.corners.compact()
+        return touched, dataclasses.replace(self, corners=corners)
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldSamples:
-    """The field at M points of each of B scenes.
+    """The field at a set of points.
 
     Attributes:
         sdf: Signed distance to the nearest surface, metres, positive in free space.
-        gradient: Its gradient in space, unit length where the SDF is a distance.
+        gradient: Its gradient in space, unit length where the SDF is a distance; None if the field makes none.
         color: RGB, 0..1.
         feature: Hidden feature whose image under ``SDFField.decode_feature`` is the feature there; or None.
     """
 
-    sdf: Float[Tensor, "B M"]
-    gradient: Float[Tensor, "B M 3"]
-    color: Float[Tensor, "B M 3"]
-    feature: Float[Tensor, "B M _H"] | None
+    sdf: Float[Tensor, "*points"]
+    gradient: Float[Tensor, "*points 3"] | None
+    color: Float[Tensor, "*points 3"]
+    feature: Float[Tensor, "*points _H"] | None
 
-
-class FieldDecoder(nn.Module):
-    """A small MLP that sees its input again before every layer (as in Convolutional Occupancy Networks, 2003.04618).
-
-    Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output.
-        hidden_channels: Width in between.
-        num_blocks: Non-linear layers; with 0 the decoder is linear.
-        position_factor: Scale of the position input (0..1 within the box); 0 leaves the position out.
-        softplus: Softplus with beta 100 between layers (smooth, for signed distances); ReLU otherwise.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        hidden_channels: int,
-        num_blocks: int,
-        position_factor: float,
-        softplus: bool = False,
-    ) -> None:
-        super().__init__()
-        self.position_factor = position_factor
-        self.softplus = softplus
-        self.inputs = nn.ModuleList(nn.Linear(in_channels, hidden_channels) for _ in range(num_blocks + 1))
-        self.layers = nn.ModuleList(nn.Linear(hidden_channels, hidden_channels) for _ in range(num_blocks))
-        self.head = nn.Linear(hidden_channels, out_channels)
-        self.position = nn.Linear(3, hidden_channels) if position_factor else None
-
-    def forward(self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"]) -> Float[Tensor, "M _O"]:
-        """Decoded values; ``position`` is relative to the box, 0..1."""
-        return self.head(self.hidden(value, position))
-
-    def hidden(self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"]) -> Float[Tensor, "M _H"]:
-        """What the last, linear layer receives."""
-        return self._hidden(value, position)[0]
-
-    def forward_with_gradient(
-        self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"]
-    ) -> tuple[Float[Tensor, "M _O"], Float[Tensor, "M _C"], Float[Tensor, "M 3"] | None]:
-        """Decoded values, and the gradient of the first of them with respect to both inputs.
-
-        The chain rule is written out, so that training needs no second pass through autograd.
-        """
-        hidden, pre_activations = self._hidden(value, position)
-        gradient = self.head.weight[0].expand_as(hidden)
-        value_gradient = (self.head.weight[0] @ self.inputs[-1].weight).expand_as(value)
-        for index in reversed(range(len(self.layers))):
-            gradient = (gradient * self._slope(pre_activations[index])) @ self.layers[index].weight
-            value_gradient = value_gradient + gradient @ self.inputs[index].weight
-        position_gradient = None
-        if self.position is not None:
-            position_gradient = gradient @ self.position.weight * self.position_factor
-        return self.head(hidden), value_gradient, position_gradient
-
-    def _hidden(self, value: Tensor, position: Tensor) -> tuple[Tensor, list[Tensor]]:
-        hidden = self.inputs[0](value)
-        if self.position is not None:
-            hidden = hidden + self.position(position) * self.position_factor
-        pre_activations = []
-        for layer, following_input in zip(self.layers, list(self.inputs)[1:], strict=True):
-            pre_activation = layer(hidden)
-            pre_activations.append(pre_activation)
-            hidden = self._activate(pre_activation) + following_input(value)
-        return hidden, pre_activations
-
-    def _activate(self, value: Tensor) -> Tensor:
-        return F.softplus(value, beta=_SOFTPLUS_BETA) if self.softplus else F.relu(value)
-
-    def _slope(self, value: Tensor) -> Tensor:
-        return torch.sigmoid(_SOFTPLUS_BETA * value) if self.softplus else (value > 0).to(value.dtype)
+    def reshape(self, *shape: int) -> "FieldSamples":
+        """The same samples, arranged otherwise."""
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return FieldSamples(
+            **{name: None if value is None else value.reshape(*shape, *value.shape[1:]) for name, value in values}
+        )
 
 
 @MODELS.register()
@@ -120,8 +84,11 @@ class SDFField(nn.Module):
         share_volume: Give all channels to both branches; otherwise the first half is for the SDF, the second for the
             colour and the feature.
         position_factor: Scale of the position that the decoders see besides the volume; 0 for none.
-        initial_sharpness: Slope of the logistic function that turns the SDF into opacity at the start, 1/metre. It is
-            learned (NeuS, arXiv 2106.10689, eq. 10).
+        gradient: How the SDF's gradient is made. "analytic": by the chain rule, exact. "finite_difference": from four
+            neighbours, which smooths and reaches into the next voxel (Neuralangelo, arXiv 2306.03092), for four more
+            reads. "none": the decoders see no gradient, and training makes none; weights then come from neighbouring
+            samples, and normals are made in evaluation only.
+        difference_step: Distance of the neighbours along each axis, voxels.
     """
 
     def __init__(
@@ -136,7 +103,8 @@ class SDFField(nn.Module):
         feature_blocks: int = 0,
         share_volume: bool = False,
         position_factor: float = 0.0,
-        initial_sharpness: float = 20.0,
+        gradient: GradientMode = "analytic",
+        difference_step: float = 0.5,
     ) -> None:
         super().__init__()
         if in_channels % 2 and not share_volume:
@@ -144,25 +112,28 @@ class SDFField(nn.Module):
                 f"in_channels must be even to be split between the SDF and the colour: got {in_channels}. "
                 "Use share_volume=True or an even number."
             )
+        if gradient not in ("analytic", "finite_difference", "none"):
+            raise ValueError(f"gradient must be 'analytic', 'finite_difference' or 'none': got {gradient!r}.")
+        if not difference_step > 0:
+            raise ValueError(f"difference_step must be positive (voxels): got {difference_step}.")
         self.in_channels = in_channels
         self.share_volume = share_volume
-        branch = in_channels if share_volume else in_channels // 2
+        self.position_factor = position_factor
+        self.gradient = gradient
+        self.difference_step = difference_step
+        self.geometry_width = in_channels if share_volume else in_channels // 2
         options = {"hidden_channels": hidden_channels, "position_factor": position_factor}
-        self.sdf_decoder = FieldDecoder(branch, 1 + geometry_channels, num_blocks=sdf_blocks, softplus=True, **options)
-        appearance = 3 + branch + geometry_channels
+        self.sdf_decoder = FieldDecoder(
+            self.geometry_width, 1 + geometry_channels, num_blocks=sdf_blocks, softplus=True, **options
+        )
+        appearance = self.geometry_width + geometry_channels + (3 if gradient != "none" else 0)
         self.color_decoder = FieldDecoder(appearance + 3, 3, num_blocks=color_blocks, **options)
         self.feature_decoder = None
         if feature_channels:
             self.feature_decoder = FieldDecoder(appearance, feature_channels, num_blocks=feature_blocks, **options)
-        self.log_sharpness = nn.Parameter(torch.tensor(initial_sharpness).log() / 10)
 
-    @property
-    def sharpness(self) -> Float[Tensor, ""]:
-        """Slope of the logistic function that turns the SDF into opacity, 1/metre."""
-        return torch.exp(10 * self.log_sharpness).clamp(1e-6, 1e6)
-
-    def branches(self, volume: FeatureVolume) -> tuple[Float[Tensor, "V _G"], Float[Tensor, "V _A"]]:
-        """Rows of the volume for the SDF and for the appearance.
+    def rows(self, volume: FeatureVolume) -> Float[Tensor, "V _C"]:
+        """Rows of the volume, as ``evaluate`` reads them.
 
         Raises:
             ValueError: the volume has another number of channels.
@@ -172,69 +143,123 @@ class SDFField(nn.Module):
                 f"The volume must have the field's {self.in_channels} channels: got {volume.num_channels}. "
                 "Set the encoder's out_channels and the field's in_channels to one number."
             )
-        rows = volume.rows()
-        if self.share_volume:
-            return rows, rows
-        half = self.in_channels // 2
-        return rows[:, :half].contiguous(), rows[:, half:].contiguous()
+        return volume.rows()
 
-    def query_sdf(
-        self, volume: FeatureVolume, geometry_rows: Float[Tensor, "V _G"], positions: Float[Tensor, "B M 3"]
-    ) -> Float[Tensor, "B M"]:
-        """Only the signed distance (metres) at ``positions`` (metres, world frame)."""
-        corners = trilinear.find_corners(volume, positions)
-        geometry = trilinear.read(geometry_rows, corners, corners.weight)
-        decoded = self.sdf_decoder(geometry, _relative(volume, positions).reshape(-1, 3))
-        return decoded[:, 0].reshape(positions.shape[:2])
+    def query_sdf(self, volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> Float[Tensor, "B M"]:
+        """Only the signed distance (metres) at ``positions`` (metres, world frame); no other head is computed."""
+        rows = self.rows(volume)
+        corners = trilinear.find_corners(volume, positions, with_slope=False)
+        if not self.share_volume:  # without a copy: the halves of a row become rows
+            rows, corners = rows.view(-1, self.geometry_width), corners.half_rows()
+        geometry = trilinear.read(rows, corners, corners.weight)
+        relative = _relative(volume, positions) if self.position_factor else None
+        return self.sdf_decoder(geometry, relative, num_outputs=1).reshape(positions.shape[:2])
 
     def forward(
-        self,
-        volume: FeatureVolume,
-        rows: tuple[Float[Tensor, "V _G"], Float[Tensor, "V _A"]],
-        positions: Float[Tensor, "B M 3"],
-        directions: Float[Tensor, "B M 3"],
+        self, volume: FeatureVolume, positions: Float[Tensor, "B M 3"], directions: Float[Tensor, "B M 3"]
     ) -> FieldSamples:
         """The field at ``positions`` (metres, world frame), seen along ``directions`` (unit, world frame).
 
         Args:
             volume: Where the features come from.
-            rows: What ``branches`` gives for the volume; shared by all calls of a step.
             positions: Where the field is evaluated.
             directions: From where it is seen; only the colour depends on it.
         """
-        shape = positions.shape[:2]
-        geometry_rows, appearance_rows = rows
-        corners = trilinear.find_corners(volume, positions)
-        relative = _relative(volume, positions).reshape(-1, 3)
-        geometry = trilinear.read(geometry_rows, corners, corners.weight)
-        decoded, feature_gradient, position_gradient = self.sdf_decoder.forward_with_gradient(geometry, relative)
-        gradient = trilinear.spatial_gradient(geometry_rows, corners, feature_gradient)
-        if position_gradient is not None:
-            extent = (volume.box[:, 1] - volume.box[:, 0])[:, None].expand(*shape, 3).reshape(-1, 3)
-            gradient = gradient + position_gradient / extent
-        appearance = geometry if self.share_volume else trilinear.read(appearance_rows, corners, corners.weight)
-        appearance = torch.cat((gradient, appearance, decoded[:, 1:]), dim=-1)
-        colored = torch.cat((appearance, directions.reshape(-1, 3)), dim=-1)
-        color = torch.sigmoid(self.color_decoder(colored, relative))
-        feature = None
-        if self.feature_decoder is not None:
-            feature = self.feature_decoder.hidden(appearance, relative).reshape(*shape, -1)
-        return FieldSamples(
-            sdf=decoded[:, 0].reshape(shape),
-            gradient=gradient.reshape(*shape, 3),
-            color=color.reshape(*shape, 3),
-            feature=feature,
+        points = self.locate(volume, positions)
+        samples = self.evaluate(self.rows(volume), points, directions.reshape(-1, 3), with_normal=True)
+        return samples.reshape(*positions.shape[:2])
+
+    def locate(self, volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> FieldPoints:
+        """Where ``positions`` (metres, world frame) lie in the volumes, all scenes one after the other."""
+        corners = trilinear.find_corners(volume, positions, with_slope=self.gradient != "finite_difference")
+        relative = extent = step = None
+        if self.position_factor:
+            relative = _relative(volume, positions)
+            extent = _per_point(volume.box[:, 1] - volume.box[:, 0], positions)
+        if self.gradient == "finite_difference":
+            steps = volume.voxel_size * self.difference_step
+            offsets = steps[:, None] * positions.new_tensor(_TETRAHEDRON)
+            neighbors = (positions[:, None] + offsets[:, :, None]).flatten(1, 2)
+            around = trilinear.find_corners(volume, neighbors, with_slope=False)
+            corners = trilinear.Corners(
+                index=torch.cat((corners.index, around.index)),
+                weight=torch.cat((corners.weight, around.weight)),
+                slope=None,
+                num_rows=corners.num_rows,
+            )
+            step = _per_point(steps, positions)
+            if relative is not None:
+                relative = torch.cat((relative, _relative(volume, neighbors)))
+        return FieldPoints(
+            corners=corners,
+            relative=relative,
+            extent=extent,
+            step=step,
+            count=positions.shape[0] * positions.shape[1],
+            num_scenes=positions.shape[0],
         )
 
-    def decode_feature(self, hidden: Float[Tensor, "B R _H"], opacity: Float[Tensor, "B R"]) -> Float[Tensor, "B R _F"]:
+    def evaluate(
+        self,
+        rows: Float[Tensor, "V _C"],
+        points: FieldPoints,
+        directions: Float[Tensor, "M 3"],
+        *,
+        with_normal: bool = False,
+    ) -> FieldSamples:
+        """The field at points that ``locate`` found.
+
+        Args:
+            rows: What ``rows`` gives for the volume, or those of its rows that the points touch.
+            points: The points.
+            directions: From where they are seen, unit, world frame.
+            with_normal: Make the SDF's gradient also where ``gradient`` is "none".
+        """
+        here = points.corners if points.step is None else points.corners[: points.count]
+        relative = None if points.relative is None else points.relative[: points.count]
+        read = trilinear.read(rows, here, here.weight)
+        geometry = appearance = read
+        if not self.share_volume:
+            geometry, appearance = read.split(self.geometry_width, dim=-1)
+        gradient = None
+        if self.gradient == "analytic" or (self.gradient == "none" and with_normal):
+            decoded, feature_gradient, position_gradient = self.sdf_decoder.forward_with_gradient(geometry, relative)
+            gradient = trilinear.spatial_gradient(rows[:, : self.geometry_width], here, feature_gradient)
+            if position_gradient is not None:
+                gradient = gradient + position_gradient / points.extent
+        else:
+            decoded = self.sdf_decoder(geometry, relative)
+            if self.gradient == "finite_difference":
+                gradient = self._differences(rows, points)
+        seen = (appearance, decoded[:, 1:]) if self.gradient == "none" else (gradient, appearance, decoded[:, 1:])
+        color = torch.sigmoid(self.color_decoder(torch.cat((*seen, directions), dim=-1), relative))
+        feature = None
+        if self.feature_decoder is not None:
+            feature = self.feature_decoder.hidden(torch.cat(seen, dim=-1), relative)
+        return FieldSamples(sdf=decoded[:, 0], gradient=gradient, color=color, feature=feature)
+
+    def decode_feature(
+        self, hidden: Float[Tensor, "*batch _H"], opacity: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch _F"]:
         """Rendered features from rendered hidden features.
 
         The last layer is linear, so it commutes with the weighted sum along a ray; its bias counts ``opacity`` times.
         """
-        head = self.feature_decoder.head
-        return F.linear(hidden, head.weight) + head.bias * opacity[..., None]
+        return self.feature_decoder.decode_hidden(hidden, opacity)
+
+    def _differences(self, rows: Tensor, points: FieldPoints) -> Float[Tensor, "M 3"]:
+        around = points.corners[points.count :]
+        geometry = trilinear.read(rows, around, around.weight)[:, : self.geometry_width]
+        relative = None if points.relative is None else points.relative[points.count :]
+        sdf = self.sdf_decoder(geometry, relative, num_outputs=1)
+        sdf = sdf.view(points.num_scenes, 4, -1).transpose(1, 2).reshape(-1, 4)
+        return sdf @ sdf.new_tensor(_TETRAHEDRON) / (4 * points.step)
 
 
 def _relative(volume: FeatureVolume, positions: Tensor) -> Tensor:
     minimum, maximum = volume.box[:, None, 0], volume.box[:, None, 1]
-    return (positions - minimum) / (maximum - minimum)
+    return ((positions - minimum) / (maximum - minimum)).reshape(-1, 3)
+
+
+def _per_point(value: Float[Tensor, "B 3"], positions: Float[Tensor, "B M 3"]) -> Float[Tensor, "_P 3"]:
+    return value[:, None].expand(positions.shape).reshape(-1, 3)

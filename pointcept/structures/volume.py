@@ -65,7 +65,7 @@ class FeatureVolume(TensorStruct):
 
     def rows(self) -> Float[Tensor, "_V _C"]:
         """Features as one row per voxel, in the order b, z, y, x; a view where the memory is channels-last."""
-        return self.features.permute(0, 2, 3, 4, 1).reshape(-1, self.num_channels)
+        return self.features.permute(0, 2, 3, 4, 1).reshape(-1, self.num_channels).contiguous()
 
 
 def axis_values(values: tuple[int, int, int], like: Tensor) -> Float[Tensor, "3"]:

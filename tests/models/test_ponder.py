@@ -139,8 +139,7 @@ def test_sampled_sdf_lies_on_the_grid_that_is_told():
     volume = model.encoder(batch)
     sdf, origin = model.sample_sdf(volume, 1, 0.25)
     position = origin + torch.tensor([2, 1, 3]) * 0.25  # x, y, z
-    rows, _ = model.renderer.field.branches(model._scene(volume, 1))
-    expected = model.renderer.field.query_sdf(model._scene(volume, 1), rows, position[None, None])
+    expected = model.renderer.field.query_sdf(model._scene(volume, 1), position[None, None])
     torch.testing.assert_close(sdf[3, 1, 2], expected[0, 0].detach())
     assert model.sample_color(volume, 1, position[None]).shape == (1, 3)
 

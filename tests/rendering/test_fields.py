@@ -38,15 +38,14 @@ def test_field_gradient_is_the_derivative_of_its_sdf_in_metres(share_volume, pos
     box = torch.tensor([[[0, 0, 0], [5, 4, 3.0]], [[-1, -1, 0], [1, 2, 2.0]]], dtype=torch.float64)
     volume = FeatureVolume(features, box)
     positions = box[:, None, 0] + torch.rand(2, 7, 3, dtype=torch.float64) * (box[:, 1] - box[:, 0])[:, None]
-    rows = field.branches(volume)
-    samples = field(volume, rows, positions, torch.zeros_like(positions))
-    torch.testing.assert_close(samples.sdf, field.query_sdf(volume, rows[0], positions))
+    samples = field(volume, positions, torch.zeros_like(positions))
+    torch.testing.assert_close(samples.sdf, field.query_sdf(volume, positions))
     step = 1e-6
     for axis in range(3):
         shift = torch.zeros(3, dtype=torch.float64)
         shift[axis] = step
-        ahead = field.query_sdf(volume, rows[0], positions + shift)
-        behind = field.query_sdf(volume, rows[0], positions - shift)
+        ahead = field.query_sdf(volume, positions + shift)
+        behind = field.query_sdf(volume, positions - shift)
         torch.testing.assert_close(samples.gradient[..., axis], (ahead - behind) / (2 * step), atol=1e-5, rtol=1e-4)
 
 
@@ -56,22 +55,18 @@ def test_every_parameter_and_the_volume_receive_a_gradient():
     features = torch.randn(1, 6, 3, 4, 5, requires_grad=True)
     volume = FeatureVolume(features, torch.tensor([[[0, 0, 0], [5, 4, 3.0]]]))
     positions = torch.rand(1, 50, 3) * 3
-    samples = field(volume, field.branches(volume), positions, torch.ones(1, 50, 3))
+    samples = field(volume, positions, torch.ones(1, 50, 3))
     rendered = field.decode_feature(samples.feature, torch.ones(1, 50))
     (samples.sdf.sum() + samples.gradient.square().sum() + samples.color.sum() + rendered.square().sum()).backward()
     missing = [name for name, p in field.named_parameters() if p.grad is None or not p.grad.any()]
-    assert missing == ["log_sharpness"]  # it belongs to the weights, not to the field's values
+    assert missing == []
     assert (features.grad != 0).any(dim=(0, 2, 3, 4)).all()
-
-
-def test_sharpness_starts_where_it_is_told():
-    torch.testing.assert_close(SDFField(4, initial_sharpness=35.0).sharpness.detach(), torch.tensor(35.0))
 
 
 def test_a_volume_of_another_width_is_refused():
     volume = FeatureVolume(torch.zeros(1, 4, 2, 2, 2), torch.tensor([[[0, 0, 0], [1, 1, 1.0]]]))
     with pytest.raises(ValueError, match="must have the field's 6 channels: got 4"):
-        SDFField(6).branches(volume)
+        SDFField(6).rows(volume)
 
 
 def test_an_odd_width_cannot_be_split():

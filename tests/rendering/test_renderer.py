@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pointcept.rendering import NeuSRenderer, NeuSSampler, SDFField, UniformSampler
-from pointcept.rendering.renderer import neus_alpha, weights_from_alpha
+from pointcept.rendering.weights import neus_alpha, weights_from_alpha
 from pointcept.structures import FeatureVolume, RayBatch
 
 
@@ -46,7 +46,7 @@ def test_weights_by_hand():
 
 def test_a_wall_is_rendered_at_its_distance_with_its_normal():
     """The volume holds the exact SDF of the plane x = 1.2; the decoder is set to hand it through."""
-    field = SDFField(2, hidden_channels=1, geometry_channels=1, sdf_blocks=0, initial_sharpness=400.0)
+    field = SDFField(2, hidden_channels=1, geometry_channels=1, sdf_blocks=0)
     with torch.no_grad():
         for decoder in (field.sdf_decoder,):
             decoder.inputs[0].weight.fill_(1.0)
@@ -57,7 +57,7 @@ def test_a_wall_is_rendered_at_its_distance_with_its_normal():
     features = (1.2 - centres).expand(1, 2, 20, 20, 20).contiguous()
     volume = FeatureVolume(features, torch.tensor([[[0.0, 0, 0], [2, 2, 2]]]))
     rays = make_rays(50, scenes=1)
-    rendering = NeuSRenderer(field, NeuSSampler(64, 64))(volume, rays, None)
+    rendering = NeuSRenderer(field, NeuSSampler(64, 64), initial_sharpness=400.0)(volume, rays, None)
     expected = (1.2 - rays.origins[..., 0]) / rays.directions[..., 0]
     hit = expected < 1.5
     assert hit.sum() > 40
@@ -72,8 +72,8 @@ def test_feature_decoded_after_compositing_equals_decoding_every_sample():
     rendering = renderer(volume, rays, None)
     positions = rays.origins[:, :, None] + rays.directions[:, :, None] * rendering.sample_distance[..., None]
     field = renderer.field
-    samples = field(volume, field.branches(volume), positions.flatten(1, 2), torch.zeros(2, 36, 3))
-    per_sample = field.feature_decoder.head(samples.feature).reshape(2, 4, 9, 5)
+    samples = field(volume, positions.flatten(1, 2), torch.zeros(2, 36, 3))
+    per_sample = field.decode_feature(samples.feature, torch.ones(2, 36)).reshape(2, 4, 9, 5)
     torch.testing.assert_close(rendering.feature, (per_sample * rendering.weight[..., None]).sum(2))
 
 
