@@ -89,24 +89,33 @@ def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"], *, wi
     voxel = volume.voxel_size[:, None]
     grid = (positions - (volume.box[:, None, 0] + 0.5 * voxel)) / voxel
     lower = grid.detach().floor().clamp(min=-2).minimum(shape)
-    fraction = (grid - lower)[:, :, None]
-
-    number = torch.arange(8, device=positions.device)
-    side = torch.stack((number & 1, (number >> 1) & 1, number >> 2), dim=-1)  # (8, 3), 1 = the upper neighbour
-    corner = lower[:, :, None] + side  # (B, M, 8, 3)
-    inside = ((corner >= 0) & (corner < shape)).all(dim=-1).to(grid.dtype)
-    x, y, z = torch.where(side.bool(), fraction, 1 - fraction).unbind(-1)
-    others = torch.stack((y * z, x * z, x * y), dim=-1)
+    fraction = grid - lower
+    # Everything is first made for the two voxels of each axis, (B, M, 2), then combined to (B, M, z, y, x).
+    voxels = torch.stack((lower, lower + 1), dim=-2)
+    inside = ((voxels >= 0) & (voxels < shape)).to(grid.dtype)
+    along_x, along_y, along_z = (torch.stack((1 - fraction, fraction), dim=-2) * inside).unbind(-1)
+    x, y, z = along_x[..., None, None, :], along_y[..., None, :, None], along_z[..., :, None, None]
+    weight = z * y * x
     slope = None
     if with_slope:
-        slope = ((2 * side - 1) / voxel[:, :, None] * others * inside[..., None]).reshape(-1, 8, 3)
-    column, row, layer = corner.clamp(min=0).minimum(shape - 1).long().unbind(-1)
+        sign = torch.stack((-inside[..., 0, :], inside[..., 1, :]), dim=-2)
+        by_x, by_y, by_z = (sign / voxel[:, :, None]).unbind(-1)
+        slope = torch.stack(
+            (
+                z * y * by_x[..., None, None, :],
+                z * x * by_y[..., None, :, None],
+                y * x * by_z[..., :, None, None],
+            ),
+            dim=-1,
+        ).reshape(-1, 8, 3)
+    column, row, layer = voxels.clamp(min=0).minimum(shape - 1).long().unbind(-1)
     size_x, size_y, size_z = volume.grid_shape
-    scene = torch.arange(volume.batch_size, device=positions.device)[:, None, None]
-    index = ((scene * size_z + layer) * size_y + row) * size_x + column
+    layer = layer + torch.arange(volume.batch_size, device=positions.device)[:, None, None] * size_z
+    plane = (layer * size_y)[..., :, None] + row[..., None, :]
+    index = (plane * size_x)[..., None] + column[..., None, None, :]
     return Corners(
         index=index.reshape(-1, 8),
-        weight=(x * others[..., 0] * inside).reshape(-1, 8),
+        weight=weight.reshape(-1, 8),
         slope=slope,
         num_rows=volume.batch_size * size_x * size_y * size_z,
     )

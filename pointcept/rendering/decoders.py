@@ -131,15 +131,15 @@ class FieldDecoder(nn.Module):
 
 
 class _Softplus(torch.autograd.Function):
-    """``log(1 + exp(100 x)) / 100`` and its derivative from one exponential; it keeps only the derivative."""
+    """``log(1 + exp(100 x)) / 100`` and its derivative, of which the latter is all that it keeps."""
 
     @staticmethod
     def forward(ctx, value: Tensor) -> tuple[Tensor, Tensor]:
-        small = (value.abs() * -_SHARPNESS).exp_()  # of -|x|, so it never overflows
-        total = small + 1
-        slope = torch.where(value > 0, torch.ones_like(value), small).div_(total)
+        slope = torch.sigmoid(value * _SHARPNESS)
         ctx.save_for_backward(slope)
-        return total.log_().mul_(1 / _SHARPNESS).add_(value.clamp(min=0)), slope
+        # log(1 + exp(-|y|)) = -log(sigmoid(|y|)), and sigmoid(|y|) is the larger of sigmoid(y) and 1 - sigmoid(y).
+        rest = torch.maximum(slope, 1 - slope).log_().mul_(-1 / _SHARPNESS)
+        return rest.add_(value.clamp(min=0)), slope
 
     @staticmethod
     def backward(ctx, value_grad: Tensor, slope_grad: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ class ErrorBoundedSampler(Sampler):
 
     The bound shrinks as the scale beta of the density grows. Each ray starts with the beta at which its uniform samples
     are good enough, adds samples, and finds by bisection how much smaller beta may be, until the weighting's own beta
-    is reached or the rounds are over. All rays take part in every round, and a scene whose rays are all done keeps the
-    samples that it has, so nothing depends on other scenes and nothing is read back from the device.
+    is reached or the rounds are over. A ray that is done early gets intervals without length, so the work is the same
+    for all, no ray depends on others, and nothing is read back from the device.
 
     Args:
         num_samples: Intervals drawn from the weights.
@@ -74,11 +74,10 @@ class ErrorBoundedSampler(Sampler):
             beta = self._smallest_beta(goal, beta, sdf, nearest, samples.lengths)
             if number + 1 == self.num_rounds:
                 break
-            unfinished = (beta > goal)[..., None]
+            is_unfinished = (beta > goal)[..., None]
             weights = opacity_error(beta, sdf, nearest, samples.lengths)
             added = resample(samples, weights, self.uniform.num_samples, seed, stream=_ROUND_STREAM + number)
-            # Where all is well the new intervals have no length, behind the last, which changes nothing.
-            added = RaySamples(edges=torch.where(unfinished, added.edges, samples.edges[..., -1:]))
+            added = RaySamples(edges=torch.where(is_unfinished, added.edges, samples.edges[..., -1:]))
             new_sdf = probe.query_sdf(added.starts)
             samples, order = merge(samples, added)
             sdf = torch.cat((sdf, new_sdf), dim=-1).gather(-1, order)

@@ -231,11 +231,12 @@ class SDFField(nn.Module):
             decoded = self.sdf_decoder(geometry, relative)
             if self.gradient == "finite_difference":
                 gradient = self._differences(rows, points)
-        seen = (appearance, decoded[:, 1:]) if self.gradient == "none" else (gradient, appearance, decoded[:, 1:])
-        color = torch.sigmoid(self.color_decoder(torch.cat((*seen, directions), dim=-1), relative))
+        seen = [appearance, decoded[:, 1:], directions]
+        inputs = torch.cat(seen if self.gradient == "none" else [gradient, *seen], dim=-1)
+        color = torch.sigmoid(self.color_decoder(inputs, relative))
         feature = None
         if self.feature_decoder is not None:
-            feature = self.feature_decoder.hidden(torch.cat(seen, dim=-1), relative)
+            feature = self.feature_decoder.hidden(inputs[:, :-3], relative)  # the direction is for the colour alone
         return FieldSamples(sdf=decoded[:, 0], gradient=gradient, color=color, feature=feature)
 
     def decode_feature(
