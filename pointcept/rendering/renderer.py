@@ -5,11 +5,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pointcept.registry import MODELS
 from pointcept.rendering.fields import FieldPoints, SDFField
+from pointcept.rendering.guided_samplers import grow, look_up
 from pointcept.rendering.recompute import LocatedPiece, Piece, evaluate_pieces
 from pointcept.rendering.samplers import RayProbe, Sampler
 from pointcept.rendering.weights import NeuSWeighting, Weighting
@@ -155,7 +156,14 @@ class VolumeRenderer(nn.Module):
                 parts.append(self.field.query_sdf(volume, positions.flatten(1, 2)).view(positions.shape[:3]))
             return torch.cat(parts, dim=1)
 
-        return RayProbe(query_sdf=query_sdf, weighting=self.weighting, measured=measured)
+        is_occupied = None
+        if volume.occupied is not None:
+
+            def is_occupied(distance: Float[Tensor, "B R S"]) -> Bool[Tensor, "B R S"]:
+                positions = _along(rays, distance).flatten(1, 2)
+                return look_up(volume, grow(volume.occupied), positions).view(distance.shape)
+
+        return RayProbe(query_sdf=query_sdf, weighting=self.weighting, measured=measured, is_occupied=is_occupied)
 
 
 @MODELS.register("NeuSModel")

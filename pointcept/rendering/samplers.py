@@ -117,19 +117,27 @@ class NeuSSampler(Sampler):
         num_samples: Uniform intervals per ray.
         num_importance: Intervals added per ray.
         sharpness: Slope of the logistic function with which the coarse SDF is turned into opacity, 1/metre.
+        coarse: Takes the place of the uniform intervals, for example an ``OccupancySampler``; ``num_samples`` is then
+            not used.
     """
 
-    def __init__(self, num_samples: int = 96, num_importance: int = 36, sharpness: float = 64.0) -> None:
+    def __init__(
+        self,
+        num_samples: int = 96,
+        num_importance: int = 36,
+        sharpness: float = 64.0,
+        coarse: Sampler | None = None,
+    ) -> None:
         if num_importance < 1:
             raise ValueError(f"num_importance must be at least 1: got {num_importance}. Use UniformSampler without it.")
-        self.uniform = UniformSampler(num_samples)
+        self.coarse = UniformSampler(num_samples) if coarse is None else coarse
         self.num_importance = num_importance
         self.sharpness = sharpness
 
     @torch.no_grad()
     def __call__(self, rays: RayBatch, probe: RayProbe, seed: Int[Tensor, "B"] | None) -> RaySamples:
         """Intervals for every ray, jittered where a seed is given."""
-        coarse = self.uniform(rays, probe, seed)
+        coarse = self.coarse(rays, probe, seed)
         weights = coarse_weights(probe.query_sdf(coarse.starts), coarse.starts, self.sharpness)
         fine = resample(coarse, weights, self.num_importance, seed, stream=_IMPORTANCE_STREAM)
         return merge(coarse, fine)[0]
@@ -159,7 +167,7 @@ def resample(
     *,
     stream: int,
 ) -> RaySamples:
-    """``count`` intervals whose edges follow the weights of other intervals, one edge in each of ``count + 1`` strata."""
+    """``count`` intervals whose edges follow the weights of others; one edge lies in each of ``count + 1`` strata."""
     number = count + 1
     if seed is None:
         shift = torch.full_like(samples.edges[..., :1], 0.5).expand(*samples.edges.shape[:2], number)

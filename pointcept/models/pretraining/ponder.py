@@ -45,10 +45,10 @@ class Ponder(nn.Module):
             raise ValueError(f"Each loss may be given once: got {names}. Merge the repeated terms.")
         self.encoder = encoder
         self.renderer = renderer
-        self.losses = tuple(losses)
-        self.register_buffer("loss_weights", torch.tensor([float(loss.weight) for loss in losses]), persistent=False)
+        self.losses = nn.ModuleList(losses)
         self.ray_sampler = ray_sampler
         self.render_chunk = render_chunk
+        self.progress: float | None = None
 
     def forward(self, batch: SceneBatch) -> dict[str, Tensor]:
         """Loss terms in training, rendered views in evaluation.
@@ -72,7 +72,19 @@ class Ponder(nn.Module):
         # mean over the global batch, however its rays are spread.
         counts = all_reduce_sum(torch.stack(counts)) / get_world_size()
         means = torch.stack(sums) / counts.clamp(min=torch.finfo(counts.dtype).eps)
-        return dict(zip((loss.name for loss in self.losses), (self.loss_weights * means).unbind(), strict=True))
+        return {
+            loss.name: mean * loss.weight_at(self.progress)
+            for loss, mean in zip(self.losses, means.unbind(), strict=True)
+        }
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the model which fraction of the run's optimizer steps is done, for weights that change over the run.
+
+        To be called before every step: the model neither counts steps nor stores the progress in its state.
+        """
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress must be in 0..1: got {progress}. Give the steps done divided by all steps.")
+        self.progress = progress
 
     def render_views(self, volume: FeatureVolume, cameras: CameraBatch) -> dict[str, Tensor]:
         """Every pixel of every view, without gradients.
