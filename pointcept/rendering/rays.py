@@ -41,8 +41,8 @@ def intersect_box(
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"], Bool[Tensor, "B R"]]:
     """Distances at which rays enter and leave their scene's box (slab test; Kay and Kajiya, 1986).
 
-    A ray that starts inside enters at ``near_m``. Rays that miss, that are not finite or that have no direction get near
-    0, far 1 and False, so that what is computed for them stays finite.
+    A ray that starts inside enters at ``near_m``. Rays that miss, are not finite or have no direction get near 0, far 1
+    and False, so that what is computed for them stays finite.
     """
     tiny = torch.finfo(directions.dtype).tiny ** 0.5
     safe = torch.where(directions.abs() < tiny, torch.full_like(directions, tiny), directions)

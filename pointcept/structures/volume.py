@@ -47,7 +47,7 @@ class FeatureVolume(TensorStruct):
             extent = self.box[:, 1] - self.box[:, 0]
             require(
                 bool((torch.isfinite(extent) & (extent > 0)).all()),
-                f"The box of a volume must have a positive, finite extent along every axis: got {extent.tolist()} metres.",
+                f"The box of a volume must have a finite, positive extent along every axis: got {extent.tolist()} m.",
             )
 
     @property
