@@ -1,5 +1,7 @@
 """The small networks that turn a feature read from the volume into signed distance, colour or features."""
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -51,33 +53,42 @@ class FieldDecoder(nn.Module):
             position: Relative to the box, 0..1; only read where ``position_factor`` is not 0.
             num_outputs: How many of the outputs are wanted; None gives all.
         """
-        return self._run(value, position, num_outputs)[0]
+        return self.trunk(value, position).output(num_outputs)
 
-    def forward_with_gradient(
-        self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"] | None
-    ) -> tuple[Float[Tensor, "M _O"], Float[Tensor, "M _C"], Float[Tensor, "M 3"] | None]:
-        """Decoded values, and the gradient of the first of them with respect to both inputs.
+    def trunk(self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"] | None) -> "Trunk":
+        """Everything up to the last non-linearity."""
+        folded = self.folded()
+        activated, slopes = None, []
+        for index, layer in enumerate(self.layers):
+            result = torch.addmm(folded.biases[index], value, folded.weights[index].T)
+            if index == 0 and folded.position is not None:
+                result = torch.addmm(result, position, folded.position.T)
+            if activated is not None:
+                result = torch.addmm(result, activated, layer.weight.T)
+            if self.softplus:
+                activated, slope = _Softplus.apply(result)
+            else:
+                activated, slope = F.relu(result), (result > 0).to(result.dtype)
+            slopes.append(slope)
+        return Trunk(self, folded, value, position, activated, slopes)
 
-        The chain rule is written out, so that training needs no second pass through autograd.
-        """
-        output, slopes, weights, position_weight = self._run(value, position, None)
-        value_gradient = weights[-1][0].expand_as(value)
-        by_hidden = self.head.weight[0]
-        for index in reversed(range(len(self.layers))):
-            by_layer = by_hidden * slopes[index]
-            value_gradient = torch.addmm(value_gradient, by_layer, weights[index])
-            by_hidden = by_layer @ self.layers[index].weight if index else by_layer
-        position_gradient = None
-        if position_weight is not None:
-            position_gradient = by_hidden @ position_weight if self.layers else position_weight[0].expand_as(position)
-        return output, value_gradient, position_gradient
+    def folded(self) -> "FoldedWeights":
+        """Each input projection times the layer that follows it, and the same for the position."""
+        following = (*self.layers, self.head)
+        weights = [after.weight @ before.weight for before, after in zip(self.inputs, following, strict=True)]
+        biases = [after.weight @ before.bias + after.bias for before, after in zip(self.inputs, following, strict=True)]
+        if self.position is None:
+            return FoldedWeights(weights, biases, None)
+        first = following[0].weight * self.position_factor
+        biases[0] = biases[0] + first @ self.position.bias
+        return FoldedWeights(weights, biases, first @ self.position.weight)
 
     def hidden(self, value: Float[Tensor, "M _C"], position: Float[Tensor, "M 3"] | None) -> Float[Tensor, "M _H"]:
         """What ``decode_hidden`` maps, linearly, to the output: for a linear decoder its own input."""
         if not self.layers:
             return value if self.position is None else torch.cat((value, position), dim=-1)
-        activated, projection = self._run(value, position, 0)[0], self.inputs[-1]
-        return torch.addmm(activated, value, projection.weight.T) + projection.bias
+        projection = self.inputs[-1]
+        return torch.addmm(self.trunk(value, position).activated, value, projection.weight.T) + projection.bias
 
     def decode_hidden(
         self, hidden: Float[Tensor, "*batch _H"], opacity: Float[Tensor, "*batch"]
@@ -86,48 +97,75 @@ class FieldDecoder(nn.Module):
         if self.layers:
             weight, bias = self.head.weight, self.head.bias
         else:
-            weights, biases, position_weight = self._folded()
-            weight, bias = weights[0], biases[0]
-            if position_weight is not None:
-                weight = torch.cat((weight, position_weight), dim=-1)
+            folded = self.folded()
+            weight, bias = folded.weights[0], folded.biases[0]
+            if folded.position is not None:
+                weight = torch.cat((weight, folded.position), dim=-1)
         return F.linear(hidden, weight) + bias * opacity[..., None]
 
-    def _folded(self) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
-        """Each input projection times the layer that follows it, and the same for the position."""
-        following = (*self.layers, self.head)
-        weights = [after.weight @ before.weight for before, after in zip(self.inputs, following, strict=True)]
-        biases = [after.weight @ before.bias + after.bias for before, after in zip(self.inputs, following, strict=True)]
-        if self.position is None:
-            return weights, biases, None
-        first = following[0].weight * self.position_factor
-        biases[0] = biases[0] + first @ self.position.bias
-        return weights, biases, first @ self.position.weight
 
-    def _run(
-        self, value: Tensor, position: Tensor | None, num_outputs: int | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None]:
-        """Output (with 0 outputs: the last activation), slopes of the activations, and the folded weights."""
-        weights, biases, position_weight = self._folded()
-        slopes = []
-        activated = None
-        for index, layer in enumerate((*self.layers, self.head)):
-            is_last = index == len(self.layers)
-            if is_last and num_outputs == 0:
-                return activated, slopes, weights, position_weight
-            rows = slice(num_outputs if is_last else None)
-            result = torch.addmm(biases[index][rows], value, weights[index][rows].T)
-            if index == 0 and position_weight is not None:
-                result = torch.addmm(result, position, position_weight[rows].T)
-            if activated is not None:
-                result = torch.addmm(result, activated, layer.weight[rows].T)
-            if is_last:
-                return result, slopes, weights, position_weight
-            if self.softplus:
-                activated, slope = _Softplus.apply(result)
-            else:
-                activated, slope = F.relu(result), (result > 0).to(result.dtype)
-            slopes.append(slope)
-        raise AssertionError("the head is the last layer")
+@dataclasses.dataclass(frozen=True)
+class FoldedWeights:
+    """Weights of a decoder after folding.
+
+    Attributes:
+        weights: For each layer and the head: what is applied to the decoder's input there.
+        biases: For each layer and the head.
+        position: What the first of them applies to the position; None without a position.
+    """
+
+    weights: list[Float[Tensor, "_O _C"]]
+    biases: list[Float[Tensor, "_O"]]
+    position: Float[Tensor, "_O 3"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """A decoder evaluated up to its last non-linearity.
+
+    Attributes:
+        decoder: The decoder.
+        folded: Its folded weights.
+        value: Its input.
+        position: The position, relative to the box; or None.
+        activated: What the last non-linearity gave; None for a linear decoder.
+        slopes: Derivative of each non-linearity.
+    """
+
+    decoder: FieldDecoder
+    folded: FoldedWeights
+    value: Float[Tensor, "M _C"]
+    position: Float[Tensor, "M 3"] | None
+    activated: Float[Tensor, "M _H"] | None
+    slopes: list[Float[Tensor, "M _H"]]
+
+    def output(self, num_outputs: int | None = None) -> Float[Tensor, "M _O"]:
+        """The decoded values, or the first ``num_outputs`` of them."""
+        rows = slice(num_outputs)
+        result = torch.addmm(self.folded.biases[-1][rows], self.value, self.folded.weights[-1][rows].T)
+        if self.activated is not None:
+            return torch.addmm(result, self.activated, self.decoder.head.weight[rows].T)
+        if self.folded.position is not None:
+            result = torch.addmm(result, self.position, self.folded.position[rows].T)
+        return result
+
+    def gradient(self) -> tuple[Float[Tensor, "M _C"], Float[Tensor, "M 3"] | None]:
+        """Gradient of the first decoded value with respect to the input and to the position.
+
+        The chain rule is written out, so that training needs no second pass through autograd.
+        """
+        layers, weights = self.decoder.layers, self.folded.weights
+        by_value = weights[-1][0]
+        by_position = None if self.folded.position is None else self.folded.position[0].expand_as(self.position)
+        by_hidden = self.decoder.head.weight[0]
+        for index in reversed(range(len(layers))):
+            by_layer = by_hidden * self.slopes[index]
+            by_value = torch.addmm(by_value, by_layer, weights[index])
+            if index:
+                by_hidden = by_layer @ layers[index].weight
+            elif by_position is not None:
+                by_position = by_layer @ self.folded.position
+        return by_value.expand_as(self.value), by_position
 
 
 class _Softplus(torch.autograd.Function):
@@ -144,4 +182,6 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def backward(ctx, value_grad: Tensor, slope_grad: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
-        return slope * (value_grad + (slope_grad * _SHARPNESS) * (1 - slope))
+        if torch.is_grad_enabled():
+            return slope * (value_grad + (slope_grad * _SHARPNESS) * (1 - slope))
+        return (1 - slope).mul_(slope_grad).mul_(_SHARPNESS).add_(value_grad).mul_(slope)  # the same, in place

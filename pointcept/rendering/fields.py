@@ -4,12 +4,13 @@ import dataclasses
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pointcept.ops import trilinear
 from pointcept.registry import MODELS
-from pointcept.rendering.decoders import FieldDecoder
+from pointcept.rendering.decoders import FieldDecoder, FoldedWeights, Trunk
 from pointcept.structures import FeatureVolume
 
 GradientMode = Literal["analytic", "finite_difference", "none"]
@@ -121,6 +122,7 @@ class SDFField(nn.Module):
         self.gradient = gradient
         self.difference_step = difference_step
         self.geometry_width = in_channels if share_volume else in_channels // 2
+        self.geometry_channels = geometry_channels
         options = {"hidden_channels": hidden_channels, "position_factor": position_factor}
         self.sdf_decoder = FieldDecoder(
             self.geometry_width, 1 + geometry_channels, num_blocks=sdf_blocks, softplus=True, **options
@@ -130,6 +132,8 @@ class SDFField(nn.Module):
         self.feature_decoder = None
         if feature_channels:
             self.feature_decoder = FieldDecoder(appearance, feature_channels, num_blocks=feature_blocks, **options)
+        # The published indoor setting: colour and features without non-linear layers, no position.
+        self.is_linear = sdf_blocks > 0 and not (color_blocks or feature_blocks or position_factor)
 
     def rows(self, volume: FeatureVolume) -> Float[Tensor, "V _C"]:
         """Rows of the volume, as ``evaluate`` reads them.
@@ -217,26 +221,61 @@ class SDFField(nn.Module):
         here = points.corners if points.step is None else points.corners[: points.count]
         relative = None if points.relative is None else points.relative[: points.count]
         read = trilinear.read(rows, here, here.weight)
-        geometry = appearance = read
-        if not self.share_volume:
-            geometry, appearance = read.split(self.geometry_width, dim=-1)
+        geometry = read if self.share_volume else read[:, : self.geometry_width]
+        trunk = self.sdf_decoder.trunk(geometry, relative)
         gradient = None
         if self.gradient == "analytic" or (self.gradient == "none" and with_normal):
-            decoded, feature_gradient, position_gradient = self.sdf_decoder.forward_with_gradient(geometry, relative)
+            feature_gradient, position_gradient = trunk.gradient()
             gradient = trilinear.spatial_gradient(rows[:, : self.geometry_width], here, feature_gradient)
             if position_gradient is not None:
                 gradient = gradient + position_gradient / points.extent
-        else:
-            decoded = self.sdf_decoder(geometry, relative)
-            if self.gradient == "finite_difference":
-                gradient = self._differences(rows, points)
-        seen = [appearance, decoded[:, 1:], directions]
-        inputs = torch.cat(seen if self.gradient == "none" else [gradient, *seen], dim=-1)
-        color = torch.sigmoid(self.color_decoder(inputs, relative))
+        elif self.gradient == "finite_difference":
+            gradient = self._differences(rows, points)
+        seen = () if self.gradient == "none" else (gradient,)
+        decode = self._decode_linear if self.is_linear else self._decode
+        sdf, color, feature = decode(trunk, read, seen, directions)
+        return FieldSamples(sdf=sdf, gradient=gradient, color=color, feature=feature)
+
+    def _decode(
+        self, trunk: Trunk, read: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Signed distance, colour and hidden feature."""
+        decoded = trunk.output()
+        appearance = read[:, -self.geometry_width :]
+        inputs = torch.cat((*gradient, appearance, decoded[:, 1:], directions), dim=-1)
+        color = torch.sigmoid(self.color_decoder(inputs, trunk.position))
         feature = None
         if self.feature_decoder is not None:
-            feature = self.feature_decoder.hidden(inputs[:, :-3], relative)  # the direction is for the colour alone
-        return FieldSamples(sdf=decoded[:, 0], gradient=gradient, color=color, feature=feature)
+            feature = self.feature_decoder.hidden(inputs[:, :-3], trunk.position)  # the direction is for the colour
+        return decoded[:, 0], color, feature
+
+    def _decode_linear(
+        self, trunk: Trunk, read: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same where all after the SDF decoder's last non-linearity is linear: its geometry feature is never made.
+
+        The heads' weights are multiplied with those that would make it, and are applied to the gradient, the activation
+        and what was read. These are also the hidden feature.
+        """
+        inputs = torch.cat((*gradient, trunk.activated, read), dim=-1)
+        colors = self.color_decoder.folded()
+        weight, bias = self._without_geometry(trunk.folded, colors.weights[0][:, :-3])
+        by_gradient = weight.new_zeros(1, 3 * len(gradient))
+        by_read = F.pad(trunk.folded.weights[-1][:1], (0, read.shape[1] - self.geometry_width))
+        sdf_weight = torch.cat((by_gradient, self.sdf_decoder.head.weight[:1], by_read), dim=-1)
+        biases = torch.cat((trunk.folded.biases[-1][:1], colors.biases[0] + bias))
+        sdf, logits = torch.addmm(biases, inputs, torch.cat((sdf_weight, weight)).T).split((1, 3), dim=-1)
+        color = torch.sigmoid(torch.addmm(logits, directions, colors.weights[0][:, -3:].T))
+        return sdf[:, 0], color, None if self.feature_decoder is None else inputs
+
+    def _without_geometry(self, folded: FoldedWeights, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of (gradient, appearance, geometry feature) as those of (gradient, activation, read), and a bias."""
+        widths = (weight.shape[1] - self.geometry_width - self.geometry_channels, self.geometry_width)
+        by_gradient, by_appearance, by_geometry = weight.split((*widths, self.geometry_channels), dim=-1)
+        by_read = by_geometry @ folded.weights[-1][1:]
+        by_read = by_read + by_appearance if self.share_volume else torch.cat((by_read, by_appearance), dim=-1)
+        by_activated = by_geometry @ self.sdf_decoder.head.weight[1:]
+        return torch.cat((by_gradient, by_activated, by_read), dim=-1), by_geometry @ folded.biases[-1][1:]
 
     def decode_feature(
         self, hidden: Float[Tensor, "*batch _H"], opacity: Float[Tensor, "*batch"]
@@ -245,7 +284,11 @@ class SDFField(nn.Module):
 
         The last layer is linear, so it commutes with the weighted sum along a ray; its bias counts ``opacity`` times.
         """
-        return self.feature_decoder.decode_hidden(hidden, opacity)
+        if not self.is_linear:
+            return self.feature_decoder.decode_hidden(hidden, opacity)
+        folded = self.feature_decoder.folded()
+        weight, bias = self._without_geometry(self.sdf_decoder.folded(), folded.weights[0])
+        return F.linear(hidden, weight) + (bias + folded.biases[0]) * opacity[..., None]
 
     def _differences(self, rows: Tensor, points: FieldPoints) -> Float[Tensor, "M 3"]:
         around = points.corners[points.count :]
