@@ -66,9 +66,9 @@ class Corners:
         local.__dict__["by_row"] = (entries, starts, torch.arange(touched.shape[0]))  # the order has not changed
         return touched, local
 
-    def half_rows(self) -> "Corners":
-        """The same corners in rows that were cut in two: the first half of row i is now row 2 i."""
-        return Corners(self.index * 2, self.weight, self.slope, self.num_rows * 2)
+    def half_rows(self, half: int) -> "Corners":
+        """The same corners in rows that were cut in two: the halves of row i are now rows 2 i and 2 i + 1."""
+        return Corners(self.index * 2 + half, self.weight, self.slope, self.num_rows * 2)
 
 
 def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"], *, with_slope: bool = True) -> Corners:

@@ -175,9 +175,9 @@ class _Softplus(torch.autograd.Function):
     def forward(ctx, value: Tensor) -> tuple[Tensor, Tensor]:
         slope = torch.sigmoid(value * _SHARPNESS)
         ctx.save_for_backward(slope)
-        # log(1 + exp(-|y|)) = -log(sigmoid(|y|)), and sigmoid(|y|) is the larger of sigmoid(y) and 1 - sigmoid(y).
-        rest = torch.maximum(slope, 1 - slope).log_().mul_(-1 / _SHARPNESS)
-        return rest.add_(value.clamp(min=0)), slope
+        # log(1 + exp(y)) = y - log(sigmoid(y)); where the sigmoid underflows the result would be below 0 and is 0.
+        logarithm = slope.clamp(min=1e-37).log_().mul_(-1 / _SHARPNESS)
+        return logarithm.add_(value).clamp_(min=0), slope
 
     @staticmethod
     def backward(ctx, value_grad: Tensor, slope_grad: Tensor) -> Tensor:

@@ -24,25 +24,31 @@ class FieldPoints:
     """Where M positions lie in their volumes: all that the field needs of them besides the volume's rows.
 
     Attributes:
-        corners: Voxels around the positions and, behind those, around the neighbours for finite differences.
-        relative: The same positions relative to their box, 0..1; None if the field does not look at them.
+        geometry: Rows of the SDF's branch around the positions and, behind those, around the neighbours for finite
+            differences.
+        appearance: Rows of the other branch around the positions; None if both branches are one.
+        relative: The positions and neighbours relative to their box, 0..1; None if the field does not look at them.
         extent: Edges of each position's box, metres; None likewise.
         step: Distance of the neighbours along each axis, metres; None without finite differences.
         count: M, without the neighbours.
         num_scenes: B; each scene has M / B positions.
     """
 
-    corners: trilinear.Corners
+    geometry: trilinear.Corners
+    appearance: trilinear.Corners | None
     relative: Float[Tensor, "_P 3"] | None
     extent: Float[Tensor, "_M 3"] | None
     step: Float[Tensor, "_M 3"] | None
     count: int
     num_scenes: int
 
-    def compact(self) -> tuple[Int[Tensor, "_T"], "FieldPoints"]:
-        """The rows that the positions touch, and the same positions within those rows (see ``Corners.compact``)."""
-        touched, corners = self.corners.compact()
-        return touched, dataclasses.replace(self, corners=corners)
+    def compact(self) -> tuple[list[Int[Tensor, "_T"]], "FieldPoints"]:
+        """The rows that each branch touches, and the same positions within those (see ``Corners.compact``)."""
+        touched, corners = self.geometry.compact()
+        if self.appearance is None:
+            return [touched], dataclasses.replace(self, geometry=corners)
+        appearance = corners if self.step is None else corners[: self.count]
+        return [touched, touched + 1], dataclasses.replace(self, geometry=corners, appearance=appearance)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +59,25 @@ class FieldSamples:
         sdf: Signed distance to the nearest surface, metres, positive in free space.
         gradient: Its gradient in space, unit length where the SDF is a distance; None if the field makes none.
         color: RGB, 0..1.
-        feature: Hidden feature whose image under ``SDFField.decode_feature`` is the feature there; or None.
+        feature: Parts of the hidden feature, of which ``SDFField.decode_feature`` makes the feature; or None.
     """
 
     sdf: Float[Tensor, "*points"]
     gradient: Float[Tensor, "*points 3"] | None
     color: Float[Tensor, "*points 3"]
-    feature: Float[Tensor, "*points _H"] | None
+    feature: tuple[Tensor, ...] | None
 
     def reshape(self, *shape: int) -> "FieldSamples":
         """The same samples, arranged otherwise."""
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+        def arrange(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.reshape(*shape, *value.shape[1:])
+
         return FieldSamples(
-            **{name: None if value is None else value.reshape(*shape, *value.shape[1:]) for name, value in values}
+            sdf=arrange(self.sdf),
+            gradient=arrange(self.gradient),
+            color=arrange(self.color),
+            feature=None if self.feature is None else tuple(arrange(part) for part in self.feature),
         )
 
 
@@ -135,8 +147,10 @@ class SDFField(nn.Module):
         # The published indoor setting: colour and features without non-linear layers, no position.
         self.is_linear = sdf_blocks > 0 and not (color_blocks or feature_blocks or position_factor)
 
-    def rows(self, volume: FeatureVolume) -> Float[Tensor, "V _C"]:
-        """Rows of the volume, as ``evaluate`` reads them.
+    def rows(self, volume: FeatureVolume) -> Float[Tensor, "_V _C"]:
+        """Rows of the volume as the branches read them, without a copy: rows 2 i and 2 i + 1 are the halves of voxel i.
+
+        With ``share_volume`` row i is voxel i.
 
         Raises:
             ValueError: the volume has another number of channels.
@@ -146,14 +160,18 @@ class SDFField(nn.Module):
                 f"The volume must have the field's {self.in_channels} channels: got {volume.num_channels}. "
                 "Set the encoder's out_channels and the field's in_channels to one number."
             )
-        return volume.rows()
+        return volume.rows().view(-1, self.geometry_width)
+
+    def branches(self, rows: Float[Tensor, "_V _C"]) -> tuple[Float[Tensor, "_V _C"], ...]:
+        """What ``evaluate`` takes: the rows that each branch reads."""
+        return (rows,) if self.share_volume else (rows, rows)
 
     def query_sdf(self, volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> Float[Tensor, "B M"]:
         """Only the signed distance (metres) at ``positions`` (metres, world frame); no other head is computed."""
         rows = self.rows(volume)
         corners = trilinear.find_corners(volume, positions, with_slope=False)
-        if not self.share_volume:  # without a copy: the halves of a row become rows
-            rows, corners = rows.view(-1, self.geometry_width), corners.half_rows()
+        if not self.share_volume:
+            corners = corners.half_rows(0)
         geometry = trilinear.read(rows, corners, corners.weight)
         relative = _relative(volume, positions) if self.position_factor else None
         return self.sdf_decoder(geometry, relative, num_outputs=1).reshape(positions.shape[:2])
@@ -169,7 +187,7 @@ class SDFField(nn.Module):
             directions: From where it is seen; only the colour depends on it.
         """
         points = self.locate(volume, positions)
-        samples = self.evaluate(self.rows(volume), points, directions.reshape(-1, 3), with_normal=True)
+        samples = self.evaluate(self.branches(self.rows(volume)), points, directions.reshape(-1, 3), with_normal=True)
         return samples.reshape(*positions.shape[:2])
 
     def locate(self, volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> FieldPoints:
@@ -193,8 +211,13 @@ class SDFField(nn.Module):
             step = _per_point(steps, positions)
             if relative is not None:
                 relative = torch.cat((relative, _relative(volume, neighbors)))
+        appearance = None
+        if not self.share_volume:
+            count = positions.shape[0] * positions.shape[1]
+            corners, appearance = corners.half_rows(0), corners[:count].half_rows(1)
         return FieldPoints(
-            corners=corners,
+            geometry=corners,
+            appearance=appearance,
             relative=relative,
             extent=extent,
             step=step,
@@ -204,7 +227,7 @@ class SDFField(nn.Module):
 
     def evaluate(
         self,
-        rows: Float[Tensor, "V _C"],
+        branches: tuple[Float[Tensor, "_V _C"], ...],
         points: FieldPoints,
         directions: Float[Tensor, "M 3"],
         *,
@@ -213,58 +236,65 @@ class SDFField(nn.Module):
         """The field at points that ``locate`` found.
 
         Args:
-            rows: What ``rows`` gives for the volume, or those of its rows that the points touch.
+            branches: The rows that each branch reads: all of them, or those that the points touch.
             points: The points.
             directions: From where they are seen, unit, world frame.
             with_normal: Make the SDF's gradient also where ``gradient`` is "none".
         """
-        here = points.corners if points.step is None else points.corners[: points.count]
+        here = points.geometry if points.step is None else points.geometry[: points.count]
         relative = None if points.relative is None else points.relative[: points.count]
-        read = trilinear.read(rows, here, here.weight)
-        geometry = read if self.share_volume else read[:, : self.geometry_width]
+        geometry = appearance = trilinear.read(branches[0], here, here.weight)
+        if points.appearance is not None:
+            appearance = trilinear.read(branches[1], points.appearance, points.appearance.weight)
         trunk = self.sdf_decoder.trunk(geometry, relative)
         gradient = None
         if self.gradient == "analytic" or (self.gradient == "none" and with_normal):
             feature_gradient, position_gradient = trunk.gradient()
-            gradient = trilinear.spatial_gradient(rows[:, : self.geometry_width], here, feature_gradient)
+            gradient = trilinear.spatial_gradient(branches[0], here, feature_gradient)
             if position_gradient is not None:
                 gradient = gradient + position_gradient / points.extent
         elif self.gradient == "finite_difference":
-            gradient = self._differences(rows, points)
+            gradient = self._differences(branches[0], points)
         seen = () if self.gradient == "none" else (gradient,)
         decode = self._decode_linear if self.is_linear else self._decode
-        sdf, color, feature = decode(trunk, read, seen, directions)
+        sdf, color, feature = decode(trunk, appearance, seen, directions)
         return FieldSamples(sdf=sdf, gradient=gradient, color=color, feature=feature)
 
     def _decode(
-        self, trunk: Trunk, read: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, trunk: Trunk, appearance: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """Signed distance, colour and hidden feature."""
         decoded = trunk.output()
-        appearance = read[:, -self.geometry_width :]
         inputs = torch.cat((*gradient, appearance, decoded[:, 1:], directions), dim=-1)
         color = torch.sigmoid(self.color_decoder(inputs, trunk.position))
         feature = None
         if self.feature_decoder is not None:
-            feature = self.feature_decoder.hidden(inputs[:, :-3], trunk.position)  # the direction is for the colour
+            # The direction is for the colour alone.
+            feature = (self.feature_decoder.hidden(inputs[:, :-3], trunk.position),)
         return decoded[:, 0], color, feature
 
     def _decode_linear(
-        self, trunk: Trunk, read: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, trunk: Trunk, appearance: Tensor, gradient: tuple[Tensor, ...], directions: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
         """The same where all after the SDF decoder's last non-linearity is linear: its geometry feature is never made.
 
         The heads' weights are multiplied with those that would make it, and are applied to the gradient, the activation
         and what was read. These are also the hidden feature.
         """
-        inputs = torch.cat((*gradient, trunk.activated, read), dim=-1)
+        inputs = (*gradient, trunk.activated, trunk.value)
+        if not self.share_volume:
+            inputs = (*inputs, appearance)
         colors = self.color_decoder.folded()
         weight, bias = self._without_geometry(trunk.folded, colors.weights[0][:, :-3])
         by_gradient = weight.new_zeros(1, 3 * len(gradient))
-        by_read = F.pad(trunk.folded.weights[-1][:1], (0, read.shape[1] - self.geometry_width))
-        sdf_weight = torch.cat((by_gradient, self.sdf_decoder.head.weight[:1], by_read), dim=-1)
-        biases = torch.cat((trunk.folded.biases[-1][:1], colors.biases[0] + bias))
-        sdf, logits = torch.addmm(biases, inputs, torch.cat((sdf_weight, weight)).T).split((1, 3), dim=-1)
+        by_read = trunk.folded.weights[-1][:1]
+        if not self.share_volume:
+            by_read = F.pad(by_read, (0, self.geometry_width))  # the appearance is no part of it
+        weight = torch.cat((torch.cat((by_gradient, self.sdf_decoder.head.weight[:1], by_read), dim=-1), weight))
+        result = torch.cat((trunk.folded.biases[-1][:1], colors.biases[0] + bias))
+        for part, part_weight in zip(inputs, weight.split([part.shape[1] for part in inputs], dim=-1), strict=True):
+            result = torch.addmm(result, part, part_weight.T)
+        sdf, logits = result.split((1, 3), dim=-1)
         color = torch.sigmoid(torch.addmm(logits, directions, colors.weights[0][:, -3:].T))
         return sdf[:, 0], color, None if self.feature_decoder is None else inputs
 
@@ -291,8 +321,8 @@ class SDFField(nn.Module):
         return F.linear(hidden, weight) + (bias + folded.biases[0]) * opacity[..., None]
 
     def _differences(self, rows: Tensor, points: FieldPoints) -> Float[Tensor, "M 3"]:
-        around = points.corners[points.count :]
-        geometry = trilinear.read(rows, around, around.weight)[:, : self.geometry_width]
+        around = points.geometry[points.count :]
+        geometry = trilinear.read(rows, around, around.weight)
         relative = None if points.relative is None else points.relative[points.count :]
         sdf = self.sdf_decoder(geometry, relative, num_outputs=1)
         sdf = sdf.view(points.num_scenes, 4, -1).transpose(1, 2).reshape(-1, 4)

@@ -74,7 +74,7 @@ class VolumeRenderer(nn.Module):
         sampler: Sampler,
         weighting: Weighting,
         sample_position: Literal["middle", "start"] = "middle",
-        piece_size: int | None = 16384,
+        piece_size: int | None = 8192,
     ) -> None:
         super().__init__()
         if sample_position not in ("middle", "start"):
@@ -135,9 +135,12 @@ class VolumeRenderer(nn.Module):
         fixed = not (rays.origins.requires_grad or rays.directions.requires_grad)
         if len(pieces) > 1 and torch.is_grad_enabled() and fixed:
             parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            results = evaluate_pieces(pieces, rows, parameters)
+            results = evaluate_pieces(pieces, rows, len(self.field.branches(rows)), parameters)
         else:
-            results = [torch.cat(parts, dim=1) for parts in zip(*(piece.locate().evaluate(rows) for piece in pieces))]
+            results = [
+                torch.cat(parts, dim=1)
+                for parts in zip(*(piece.locate().evaluate(self.field.branches(rows)) for piece in pieces))
+            ]
         return Rendering(sample_distance=distance, **dict(zip(pieces[0].names, results, strict=True)))
 
     def _parts(self, distance: Float[Tensor, "B R S"]) -> list[slice]:
@@ -184,7 +187,7 @@ class NeuSRenderer(VolumeRenderer):
         sampler: Sampler,
         sample_position: Literal["middle", "start"] = "middle",
         initial_sharpness: float = 20.0,
-        piece_size: int | None = 16384,
+        piece_size: int | None = 8192,
     ) -> None:
         super().__init__(field, sampler, NeuSWeighting(initial_sharpness), sample_position, piece_size)
 
@@ -221,15 +224,15 @@ class _Located(LocatedPiece):
     piece: _Piece
     points: FieldPoints
 
-    def compact(self) -> tuple[Int[Tensor, "_T"], "_Located"]:
+    def compact(self) -> tuple[list[Int[Tensor, "_T"]], "_Located"]:
         touched, points = self.points.compact()
         return touched, _Located(self.piece, points)
 
-    def evaluate(self, rows: Float[Tensor, "_V _C"]) -> tuple[Tensor, ...]:
+    def evaluate(self, branches: tuple[Float[Tensor, "_V _C"], ...]) -> tuple[Tensor, ...]:
         piece, renderer = self.piece, self.piece.renderer
         distance, rays, shape = piece.distance, piece.rays, piece.distance.shape
         directions = rays.directions[:, :, None].expand(*shape, 3)
-        field = renderer.field.evaluate(rows, self.points, directions.reshape(-1, 3), with_normal=piece.with_normal)
+        field = renderer.field.evaluate(branches, self.points, directions.reshape(-1, 3), with_normal=piece.with_normal)
         field = field.reshape(*shape)
         slope = None if field.gradient is None else (field.gradient * directions).sum(dim=-1)
         weight = renderer.weighting(field.sdf, piece.length, slope)
@@ -246,7 +249,8 @@ class _Located(LocatedPiece):
             results["normal"] = composite(F.normalize(field.gradient, dim=-1), weight)
             results["gradient"] = field.gradient
         if field.feature is not None:
-            results["feature"] = renderer.field.decode_feature(composite(field.feature, weight), opacity)
+            hidden = torch.cat([composite(part, weight) for part in field.feature], dim=-1)
+            results["feature"] = renderer.field.decode_feature(hidden, opacity)
         return tuple(results[name] for name in piece.names)
 
 

@@ -57,7 +57,7 @@ def test_every_parameter_and_the_volume_receive_a_gradient():
     volume = FeatureVolume(features, torch.tensor([[[0, 0, 0], [5, 4, 3.0]]]))
     positions = torch.rand(1, 50, 3) * 3
     samples = field(volume, positions, torch.ones(1, 50, 3))
-    rendered = field.decode_feature(samples.feature, torch.ones(1, 50))
+    rendered = field.decode_feature(torch.cat(samples.feature, dim=-1), torch.ones(1, 50))
     (samples.sdf.sum() + samples.gradient.square().sum() + samples.color.sum() + rendered.square().sum()).backward()
     missing = [name for name, p in field.named_parameters() if p.grad is None or not p.grad.any()]
     assert missing == []

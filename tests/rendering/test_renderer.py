@@ -73,7 +73,7 @@ def test_feature_decoded_after_compositing_equals_decoding_every_sample():
     positions = rays.origins[:, :, None] + rays.directions[:, :, None] * rendering.sample_distance[..., None]
     field = renderer.field
     samples = field(volume, positions.flatten(1, 2), torch.zeros(2, 36, 3))
-    per_sample = field.decode_feature(samples.feature, torch.ones(2, 36)).reshape(2, 4, 9, 5)
+    per_sample = field.decode_feature(torch.cat(samples.feature, dim=-1), torch.ones(2, 36)).reshape(2, 4, 9, 5)
     torch.testing.assert_close(rendering.feature, (per_sample * rendering.weight[..., None]).sum(2))
 
 
