@@ -41,11 +41,15 @@ class Setting:
     channels, grid_shape, num_views, rays_per_view, hidden = 128, (128, 128, 32), 5, 256, 128
     num_samples, num_importance = 96, 36
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, side: str) -> None:
         torch.manual_seed(0)
         size_x, size_y, size_z = self.grid_shape
         features = torch.randn(1, size_z, size_y, size_x, self.channels).mul_(0.5).permute(0, 4, 1, 2, 3)
-        self.features = features.to(device).requires_grad_()  # channels-last, as encoders make it
+        # Each side gets the volume in its own order: the toolkit's encoders make it channels-last, the twin's volume is
+        # in the order that a convolution gives by default.
+        order = torch.channels_last_3d if side == "toolkit" else torch.contiguous_format
+        self.features = features.to(device).contiguous(memory_format=order).requires_grad_()
+        del features
         self.box = torch.tensor([[[-3.2, -3.2, 0.0], [3.2, 3.2, 1.6]]], device=device)
         self.rays, self.targets = self._rays(device)
         field = SDFField(self.channels, hidden_channels=self.hidden, feature_channels=FEATURE_CHANNELS)
@@ -90,7 +94,7 @@ def measure(side: str, *, steps: int, device: str) -> dict[str, float]:
     """Seconds of a step (median, after one that does not count), and the peak of memory beyond what imports need."""
     on_gpu = torch.device(device).type == "cuda"
     before = _peak_memory_gb()
-    setting = Setting(device)
+    setting = Setting(device, side)
     seconds = []
     for _ in range(steps + 1):
         started = time.perf_counter()

@@ -14,6 +14,7 @@ from pointcept.rendering import (
     RaySampler,
     SDFField,
     SDFLoss,
+    WeightRamp,
 )
 from pointcept.structures import CameraBatch, PointBatch, SceneBatch
 
@@ -163,3 +164,22 @@ def test_losses_must_be_given_and_given_once():
         Ponder(model.encoder, model.renderer, (), RaySampler())
     with pytest.raises(ValueError, match="may be given once"):
         Ponder(model.encoder, model.renderer, (ColorLoss(), ColorLoss(weight=1.0)), RaySampler())
+
+
+def test_weights_follow_the_progress_that_is_told():
+    model, batch = make_model(), make_batch()
+    constant = model(batch)["color_loss"]
+    model.losses[0].weight = WeightRamp(0.0, 20.0)
+    with pytest.raises(ValueError, match="must be told the progress"):
+        model(batch)
+    model.set_progress(0.25)
+    torch.testing.assert_close(model(batch)["color_loss"], 0.5 * constant)  # 5 instead of 10
+    assert "progress" not in "".join(model.state_dict())
+    with pytest.raises(ValueError, match=r"progress must be in 0..1: got 2.0"):
+        model.set_progress(2.0)
+
+
+def test_pooled_volumes_know_their_occupied_voxels():
+    volume = make_model().encoder(make_batch())
+    assert volume.occupied.shape == (2, 4, 8, 8)
+    assert 0 < volume.occupied[0].sum() <= 40

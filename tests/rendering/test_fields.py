@@ -74,3 +74,90 @@ def test_an_odd_width_cannot_be_split():
     with pytest.raises(ValueError, match="in_channels must be even"):
         SDFField(5)
     SDFField(5, share_volume=True)
+
+
+def gradient_case(mode: str, **options):
+    torch.manual_seed(0)
+    field = SDFField(6, hidden_channels=8, geometry_channels=2, gradient=mode, **options).double()
+    features = torch.randn(2, 6, 4, 5, 6, dtype=torch.float64, requires_grad=True)
+    box = torch.tensor([[[0, 0, 0], [5, 4, 3.0]], [[-1, -1, 0], [1, 2, 2.0]]], dtype=torch.float64)
+    positions = (
+        box[:, None, 0] + (0.2 + 0.6 * torch.rand(2, 7, 3, dtype=torch.float64)) * (box[:, 1] - box[:, 0])[:, None]
+    )
+    return field, FeatureVolume(features, box), positions, torch.randn(2, 7, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("share_volume", [True, False])
+@pytest.mark.parametrize("position_factor", [0.0, 1.0])
+def test_small_differences_equal_the_analytic_gradient(share_volume, position_factor):
+    options = {"share_volume": share_volume, "position_factor": position_factor}
+    field, volume, positions, directions = gradient_case("analytic", **options)
+    expected = field(volume, positions, directions)
+    field, volume, positions, directions = gradient_case("finite_difference", difference_step=1e-6, **options)
+    found = field(volume, positions, directions)
+    torch.testing.assert_close(found.gradient, expected.gradient, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.color, expected.color, atol=1e-5, rtol=1e-4)
+
+
+def test_differences_of_a_linear_field_are_exact_at_any_step():
+    field = SDFField(2, hidden_channels=1, geometry_channels=1, sdf_blocks=0, gradient="finite_difference")
+    with torch.no_grad():
+        for parameter in field.sdf_decoder.parameters():
+            parameter.fill_(0.0)
+        field.sdf_decoder.inputs[0].weight.fill_(1.0)
+        field.sdf_decoder.head.weight[0].fill_(1.0)
+    z, y, x = torch.meshgrid(*[torch.arange(6.0) + 0.5] * 3, indexing="ij")
+    features = (0.5 * x - 2 * y + 3 * z).expand(1, 2, 6, 6, 6).contiguous()
+    volume = FeatureVolume(features, torch.tensor([[[0.0, 0, 0], [6, 6, 6]]]))
+    positions = 2 + 2 * torch.rand(1, 9, 3, generator=torch.Generator().manual_seed(0))
+    found = field(volume, positions, torch.zeros(1, 9, 3)).gradient
+    torch.testing.assert_close(found, torch.tensor([0.5, -2.0, 3.0]).expand(1, 9, 3), atol=1e-4, rtol=1e-4)
+
+
+def test_without_a_gradient_none_is_made_unless_a_normal_is_wanted():
+    field, volume, positions, directions = gradient_case("none")
+    points = field.locate(volume, positions)
+    branches = field.branches(field.rows(volume))
+    without = field.evaluate(branches, points, directions.reshape(-1, 3))
+    with_normal = field.evaluate(branches, points, directions.reshape(-1, 3), with_normal=True)
+    assert without.gradient is None
+    assert with_normal.gradient.shape == (14, 3)
+    torch.testing.assert_close(without.color, with_normal.color)
+
+
+@pytest.mark.parametrize("mode", ["analytic", "finite_difference", "none"])
+@pytest.mark.parametrize("share_volume", [True, False])
+def test_linear_heads_equal_heads_on_the_geometry_feature(mode, share_volume):
+    """The fast path of the published setting against the general one, values and gradients."""
+    results = []
+    for is_linear in (True, False):
+        field, volume, positions, directions = gradient_case(mode, share_volume=share_volume, feature_channels=5)
+        assert field.is_linear
+        field.is_linear = is_linear
+        samples = field(volume, positions, directions)
+        hidden = torch.cat(samples.feature, dim=-1)
+        weight = torch.linspace(0, 0.3, 7, dtype=torch.float64)
+        feature = field.decode_feature((hidden * weight[:, None]).sum(1), weight.sum().expand(2))
+        (samples.sdf.square().sum() + samples.color.square().sum() + feature.square().sum()).backward()
+        grads = [p.grad for p in (*field.parameters(), volume.features)]
+        results.append((samples.sdf, samples.color, feature, *grads))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_gradient_and_its_backward_pass_gradcheck():
+    field, volume, positions, directions = gradient_case("analytic")
+    box = volume.box
+
+    def evaluate(features):
+        samples = field(FeatureVolume(features, box), positions[:, :2], directions[:, :2])
+        return samples.sdf, samples.gradient, samples.color
+
+    features = (volume.features.detach() * 0.05).requires_grad_()
+    assert torch.autograd.gradcheck(evaluate, (features,), fast_mode=True)
+    assert torch.autograd.gradgradcheck(evaluate, (features,), fast_mode=True)
+
+
+def test_the_step_must_be_positive():
+    with pytest.raises(ValueError, match="difference_step must be positive"):
+        SDFField(4, difference_step=0.0)
