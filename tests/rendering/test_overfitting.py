@@ -15,7 +15,8 @@ from pointcept.rendering import (
 from pointcept.rendering.rays import intersect_box
 from pointcept.structures import FeatureVolume, RayBatch, RayTargets
 
-EXTENT_M, VOXELS = 2.0, 20
+EXTENT_M, VOXELS = 2.0, 16
+STEPS, RAYS = 100, 500
 VOXEL_M = EXTENT_M / VOXELS
 
 
@@ -47,17 +48,20 @@ def look_from_around(surface, count: int) -> tuple[RayBatch, RayTargets]:
 @pytest.mark.parametrize("surface", [sphere, cuboid])
 def test_a_known_surface_is_found_to_half_a_voxel(surface):
     torch.manual_seed(0)
-    rays, targets = look_from_around(surface, 2000)
+    rays, targets = look_from_around(surface, STEPS * RAYS)
     assert rays.valid.float().mean() > 0.7
     field = SDFField(8, hidden_channels=16, geometry_channels=2)
     renderer = NeuSRenderer(field, DepthGuidedSampler(6, 4, 4, band_m=0.2))
-    features = (0.1 * torch.randn(1, 8, VOXELS, VOXELS, VOXELS)).requires_grad_()
+    features = (0.02 * torch.randn(1, 8, VOXELS, VOXELS, VOXELS)).requires_grad_()
     box = torch.tensor([[[-1.0, -1, -1], [1, 1, 1]]]) * EXTENT_M / 2
     losses = [SDFLoss(weight=10.0, truncation_m=0.2), FreeSpaceLoss(truncation_m=0.2), EikonalLoss(weight=0.1)]
     optimizer = torch.optim.Adam([{"params": [features], "lr": 0.05}, {"params": renderer.parameters(), "lr": 5e-3}])
-    for step in range(120):
-        rendering = renderer(FeatureVolume(features, box), rays, torch.tensor([step]), targets.distance)
-        terms = [(loss.weight, *loss(rendering, targets, rays)) for loss in losses]
+    for step in range(STEPS):
+        part = slice(step * RAYS, (step + 1) * RAYS)  # new rays in every step, so that no part stays unseen
+        some = RayBatch(**{name: value[:, part] for name, value in vars(rays).items()})
+        seen = RayTargets(color=targets.color[:, part], distance=targets.distance[:, part])
+        rendering = renderer(FeatureVolume(features, box), some, torch.tensor([step]), seen.distance)
+        terms = [(loss.weight, *loss(rendering, seen, some)) for loss in losses]
         loss = sum(weight * total / count.clamp(min=1) for weight, total, count in terms)
         optimizer.zero_grad()
         loss.backward()
@@ -69,6 +73,6 @@ def test_a_known_surface_is_found_to_half_a_voxel(surface):
         sdf = field.query_sdf(FeatureVolume(features, box), grid.reshape(1, -1, 3)).view(grid.shape[:3])
     vertices, *_ = marching_cubes(sdf.numpy(), 0.0, spacing=(0.04, 0.04, 0.04))
     error = surface(torch.from_numpy(vertices.copy()).float() - 0.9).abs()
-    seen = error < 3 * VOXEL_M  # beyond: pieces inside the object, which no ray sees
-    assert seen.float().mean() > 0.9
-    assert error[seen].mean() < 0.25 * VOXEL_M and error[seen].quantile(0.95) < 0.5 * VOXEL_M
+    near = error < 2 * VOXEL_M  # further inside the object no ray is measured, and anything may be there
+    assert near.float().mean() > 0.9
+    assert error[near].mean() < 0.25 * VOXEL_M and error[near].quantile(0.95) < 0.5 * VOXEL_M
