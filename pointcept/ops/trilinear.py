@@ -158,7 +158,9 @@ class _Read(torch.autograd.Function):
     def forward(ctx, rows: Tensor, weight: Tensor, corners: Corners) -> Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.corners = corners
-        return F.embedding_bag(corners.index, rows, per_sample_weights=weight.contiguous(), mode="sum")
+        # Detached: where gradients are wanted embedding_bag prepares for a backward pass that is not its own.
+        weight = weight.detach().contiguous()
+        return F.embedding_bag(corners.index, rows.detach(), per_sample_weights=weight, mode="sum")
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -176,10 +178,10 @@ class _Splat(torch.autograd.Function):
         ctx.corners = corners
         entries, starts, touched = corners.by_row
         sums = F.embedding_bag(
-            entries // 8,
-            features.contiguous(),
+            entries >> 3,
+            features.detach().contiguous(),
             starts,
-            per_sample_weights=weight.reshape(-1).index_select(0, entries),
+            per_sample_weights=weight.detach().reshape(-1).index_select(0, entries),
             mode="sum",
         )
         if touched is None or touched.shape[0] == corners.num_rows:

@@ -159,12 +159,15 @@ class Trunk:
         by_position = None if self.folded.position is None else self.folded.position[0].expand_as(self.position)
         by_hidden = self.decoder.head.weight[0]
         for index in reversed(range(len(layers))):
-            by_layer = by_hidden * self.slopes[index]
-            by_value = torch.addmm(by_value, by_layer, weights[index])
+            slope = self.slopes[index]
+            # The head's gradient is one for all samples: it multiplies the weights rather than every slope.
+            scale = by_hidden[:, None] if index == len(layers) - 1 else 1
+            by_layer = slope if index == len(layers) - 1 else by_hidden * slope
+            by_value = torch.addmm(by_value, by_layer, weights[index] * scale)
             if index:
-                by_hidden = by_layer @ layers[index].weight
+                by_hidden = by_layer @ (layers[index].weight * scale)
             elif by_position is not None:
-                by_position = by_layer @ self.folded.position
+                by_position = by_layer @ (self.folded.position * scale)
         return by_value.expand_as(self.value), by_position
 
 

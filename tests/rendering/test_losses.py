@@ -167,13 +167,13 @@ def test_semantic_embeddings_from_a_file(tmp_path):
 def test_semantic_messages(tmp_path):
     with pytest.raises(ValueError, match="needs either embeddings or num_classes"):
         SemanticLoss()
-    with pytest.raises(FileNotFoundError, match="nowhere.safetensors does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors does not exist"):
         SemanticLoss(embeddings=tmp_path / "nowhere.safetensors")
     save_file({"a": torch.zeros(2), "b": torch.zeros(2, 2)}, tmp_path / "two.safetensors")
     with pytest.raises(ValueError, match="must hold one tensor, of shape"):
         SemanticLoss(embeddings=tmp_path / "two.safetensors")
     with pytest.raises(
-        ValueError, match="as wide as the class embeddings, 3: got 2. Set the field's feature_channels=3"
+        ValueError, match=r"as wide as the class embeddings, 3: got 2. Set the field's feature_channels=3"
     ):
         SemanticLoss(num_classes=3)(*semantic_case(0, 1))
     with pytest.raises(ValueError, match="below the number of class embeddings, 2: got 4"):
@@ -206,7 +206,7 @@ def test_ramps_by_hand():
     cosine = WeightRamp(0.0, 1.0, shape="cosine")
     assert [cosine(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.5, 1.0])
     assert cosine(0.25) == pytest.approx(0.5 - math.sqrt(0.5) / 2)
-    with pytest.raises(ValueError, match="0 <= begin < finish <= 1: got 0.5 and 0.5"):
+    with pytest.raises(ValueError, match=r"0 <= begin < finish <= 1: got 0.5 and 0.5"):
         WeightRamp(0.0, 1.0, begin=0.5, finish=0.5)
 
 

@@ -196,7 +196,7 @@ BAD_RAYS = [
 
 @pytest.mark.parametrize("changes", BAD_RAYS)
 def test_valid_rays_that_cannot_be_followed_are_named(changes):
-    with pytest.raises(ValueError, match="Valid rays must be finite, .* ray 1 of scene 0"):
+    with pytest.raises(ValueError, match=r"Valid rays must be finite, .* ray 1 of scene 0"):
         make_renderer()(make_volume(), with_ray(**changes), None)
 
 
