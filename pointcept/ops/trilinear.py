@@ -25,24 +25,53 @@ class Corners:
     Attributes:
         index: Row of the voxel in ``FeatureVolume.rows()``.
         weight: Trilinear weight; the 8 of a position sum to 1 within the outermost voxel centres.
-        slope: Derivative of the weight with respect to the position, 1/metre.
+        slope: Derivative of the weight with respect to the position, 1/metre; None where it was not asked for.
         num_rows: Number of rows of the volume.
     """
 
     index: Int[Tensor, "M 8"]
     weight: Float[Tensor, "M 8"]
-    slope: Float[Tensor, "M 8 3"]
+    slope: Float[Tensor, "M 8 3"] | None
     num_rows: int
 
+    def __getitem__(self, part: slice) -> "Corners":
+        """The corners of some of the positions."""
+        slope = None if self.slope is None else self.slope[part]
+        return Corners(self.index[part], self.weight[part], slope, self.num_rows)
+
     @functools.cached_property
-    def by_row(self) -> tuple[Int[Tensor, "_E"], Int[Tensor, "_V"]]:
-        """Entries (sample times 8 plus corner) sorted by row, and where each row's entries begin."""
-        rows, entries = torch.sort(self.index.reshape(-1), stable=True)
-        starts = torch.searchsorted(rows, torch.arange(self.num_rows, device=rows.device))
-        return entries, starts
+    def by_row(self) -> tuple[Int[Tensor, "_E"], Int[Tensor, "_V"], Int[Tensor, "_V"] | None]:
+        """Entries (sample times 8 plus corner) sorted by row, where each row's entries begin, and which rows these are.
+
+        On a CPU only the rows that occur. Elsewhere their number would have to be waited for: there all rows, and None.
+        """
+        narrow = torch.int32 if self.num_rows < 2**31 else torch.int64
+        rows, entries = torch.sort(self.index.reshape(-1).to(narrow), stable=True)
+        if rows.device.type != "cpu":
+            every = torch.arange(self.num_rows, device=rows.device, dtype=rows.dtype)
+            return entries, torch.searchsorted(rows, every), None
+        touched, counts = torch.unique_consecutive(rows, return_counts=True)
+        return entries, counts.cumsum(0) - counts, touched.long()
+
+    def compact(self) -> tuple[Int[Tensor, "_T"], "Corners"]:
+        """The rows that occur, and the same corners counted within them: ``rows[touched]`` takes the place of ``rows``.
+
+        For a piece of work that touches few rows, so that its gradient is no larger than those. It needs a CPU.
+        """
+        entries, starts, touched = self.by_row
+        counts = torch.diff(starts, append=starts.new_tensor([entries.shape[0]]))
+        place = torch.repeat_interleave(torch.arange(touched.shape[0]), counts)
+        index = torch.empty_like(entries).scatter_(0, entries, place).view(-1, 8)
+        local = Corners(index, self.weight, self.slope, touched.shape[0])
+        local.__dict__["by_row"] = (entries, starts, torch.arange(touched.shape[0]))  # the order has not changed
+        return touched, local
+
+    def half_rows(self, half: int) -> "Corners":
+        """The same corners in rows that were cut in two: the halves of row i are now rows 2 i and 2 i + 1."""
+        return Corners(self.index * 2 + half, self.weight, self.slope, self.num_rows * 2)
 
 
-def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> Corners:
+def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"], *, with_slope: bool = True) -> Corners:
     """The voxels whose values a trilinear read at ``positions`` (metres, world frame) combines.
 
     Outside the grid features are zero, so values fade to zero within half a voxel beyond the outermost centres (torch's
@@ -60,23 +89,34 @@ def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"]) -> Co
     voxel = volume.voxel_size[:, None]
     grid = (positions - (volume.box[:, None, 0] + 0.5 * voxel)) / voxel
     lower = grid.detach().floor().clamp(min=-2).minimum(shape)
-    fraction = (grid - lower)[:, :, None]
-
-    number = torch.arange(8, device=positions.device)
-    side = torch.stack((number & 1, (number >> 1) & 1, number >> 2), dim=-1)  # (8, 3), 1 = the upper neighbour
-    corner = lower[:, :, None] + side  # (B, M, 8, 3)
-    inside = ((corner >= 0) & (corner < shape)).all(dim=-1).to(grid.dtype)
-    x, y, z = torch.where(side.bool(), fraction, 1 - fraction).unbind(-1)
-    others = torch.stack((y * z, x * z, x * y), dim=-1)
-    slope = (2 * side - 1) / voxel[:, :, None] * others * inside[..., None]
-    column, row, layer = corner.clamp(min=0).minimum(shape - 1).long().unbind(-1)
+    fraction = grid - lower
+    # Everything is first made for the two voxels of each axis, (B, M, 2), then combined to (B, M, z, y, x).
+    voxels = torch.stack((lower, lower + 1), dim=-2)
+    inside = ((voxels >= 0) & (voxels < shape)).to(grid.dtype)
+    along_x, along_y, along_z = (torch.stack((1 - fraction, fraction), dim=-2) * inside).unbind(-1)
+    x, y, z = along_x[..., None, None, :], along_y[..., None, :, None], along_z[..., :, None, None]
+    weight = z * y * x
+    slope = None
+    if with_slope:
+        sign = torch.stack((-inside[..., 0, :], inside[..., 1, :]), dim=-2)
+        by_x, by_y, by_z = (sign / voxel[:, :, None]).unbind(-1)
+        slope = torch.stack(
+            (
+                z * y * by_x[..., None, None, :],
+                z * x * by_y[..., None, :, None],
+                y * x * by_z[..., :, None, None],
+            ),
+            dim=-1,
+        ).reshape(-1, 8, 3)
+    column, row, layer = voxels.clamp(min=0).minimum(shape - 1).long().unbind(-1)
     size_x, size_y, size_z = volume.grid_shape
-    scene = torch.arange(volume.batch_size, device=positions.device)[:, None, None]
-    index = ((scene * size_z + layer) * size_y + row) * size_x + column
+    layer = layer + torch.arange(volume.batch_size, device=positions.device)[:, None, None] * size_z
+    plane = (layer * size_y)[..., :, None] + row[..., None, :]
+    index = (plane * size_x)[..., None] + column[..., None, None, :]
     return Corners(
         index=index.reshape(-1, 8),
-        weight=(x * others[..., 0] * inside).reshape(-1, 8),
-        slope=slope.reshape(-1, 8, 3),
+        weight=weight.reshape(-1, 8),
+        slope=slope,
         num_rows=volume.batch_size * size_x * size_y * size_z,
     )
 
@@ -118,7 +158,9 @@ class _Read(torch.autograd.Function):
     def forward(ctx, rows: Tensor, weight: Tensor, corners: Corners) -> Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.corners = corners
-        return F.embedding_bag(corners.index, rows, per_sample_weights=weight.contiguous(), mode="sum")
+        # Detached: where gradients are wanted embedding_bag prepares for a backward pass that is not its own.
+        weight = weight.detach().contiguous()
+        return F.embedding_bag(corners.index, rows.detach(), per_sample_weights=weight, mode="sum")
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -134,14 +176,17 @@ class _Splat(torch.autograd.Function):
     def forward(ctx, features: Tensor, weight: Tensor, corners: Corners) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.corners = corners
-        entries, starts = corners.by_row
-        return F.embedding_bag(
-            entries // 8,
-            features.contiguous(),
+        entries, starts, touched = corners.by_row
+        sums = F.embedding_bag(
+            entries >> 3,
+            features.detach().contiguous(),
             starts,
-            per_sample_weights=weight.reshape(-1).index_select(0, entries),
+            per_sample_weights=weight.detach().reshape(-1).index_select(0, entries),
             mode="sum",
         )
+        if touched is None or touched.shape[0] == corners.num_rows:
+            return sums
+        return sums.new_zeros(corners.num_rows, sums.shape[1]).index_copy_(0, touched, sums)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -153,18 +198,17 @@ class _Splat(torch.autograd.Function):
 
 
 class _CornerDot(torch.autograd.Function):
-    _CHUNK = 8192  # positions whose corner rows are gathered at a time
-
     @staticmethod
     def forward(ctx, rows: Tensor, features: Tensor, corners: Corners) -> Tensor:
         ctx.save_for_backward(rows, features)
         ctx.corners = corners
-        result = features.new_empty(features.shape[0], 8)
-        for start in range(0, features.shape[0], _CornerDot._CHUNK):
-            part = slice(start, start + _CornerDot._CHUNK)
-            gathered = rows.index_select(0, corners.index[part].reshape(-1)).view(-1, 8, rows.shape[1])
-            torch.bmm(gathered, features[part, :, None], out=result[part, :, None])
-        return result
+        count = features.shape[0]
+        # The derivative of a weighted bag with respect to its weights is this product, and gathers nothing.
+        bag = torch.arange(count, device=features.device)
+        product = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            features.contiguous(), rows, corners.index.reshape(-1), bag * 8, bag.repeat_interleave(8), 0
+        )
+        return product.view(count, 8)
 
     @staticmethod
     def backward(ctx, grad: Tensor):

@@ -63,4 +63,5 @@ def mean_pool(
     starts = torch.searchsorted(row, torch.arange(batch_size * num_voxels + 1, device=row.device))
     rows = F.embedding_bag(order, feat, starts, mode="mean")[:-1]
     features = rows.view(batch_size, size_z, size_y, size_x, -1).permute(0, 4, 1, 2, 3)
-    return FeatureVolume(features=features, box=box)
+    occupied = (torch.diff(starts) > 0).view(batch_size, size_z, size_y, size_x)
+    return FeatureVolume(features=features, box=box, occupied=occupied)

@@ -8,28 +8,50 @@ neither to the sum nor to the number.
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointcept.registry import LOSSES
 from pointcept.rendering.renderer import Rendering
+from pointcept.rendering.schedules import WeightRamp
 from pointcept.structures import RayBatch, RayTargets
 
 SumAndCount = tuple[Float[Tensor, ""], Float[Tensor, ""]]
 
 
-def _masked_sum(value: Tensor, mask: Tensor) -> SumAndCount:
+def masked_sum(value: Tensor, mask: Tensor) -> SumAndCount:
+    """Sum of the values where ``mask`` holds, whatever the others are, and how many that were."""
     return torch.where(mask, value, torch.zeros_like(value)).sum(), mask.sum().to(value.dtype)
 
 
-class RenderingLoss:
-    """A weighted term of the rendering loss; ``name`` is its key in the logs."""
+class RenderingLoss(nn.Module):
+    """A weighted term of the rendering loss; ``name`` is its key in the logs.
+
+    Args:
+        weight: Factor of the term, a number or a function of the run's progress.
+    """
 
     name: str
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float | WeightRamp) -> None:
+        super().__init__()
         self.weight = weight
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def weight_at(self, progress: float | None) -> float:
+        """Factor of the term when the fraction ``progress`` of the run is done; None if that is unknown.
+
+        Raises:
+            ValueError: the weight depends on a progress that is unknown.
+        """
+        if not isinstance(self.weight, WeightRamp):
+            return float(self.weight)
+        if progress is None:
+            raise ValueError(
+                f"The weight of {self.name} changes over the run, so the model must be told the progress: got None. "
+                "Call set_progress(step / total_steps) before every step."
+            )
+        return self.weight(progress)
+
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum of the unweighted term over what it applies to, and how many that were."""
         raise NotImplementedError
 
@@ -40,12 +62,12 @@ class ColorLoss(RenderingLoss):
 
     name = "color_loss"
 
-    def __init__(self, weight: float = 10.0) -> None:
+    def __init__(self, weight: float | WeightRamp = 10.0) -> None:
         super().__init__(weight)
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum over valid rays, averaged over the channels."""
-        return _masked_sum((rendering.color - targets.color).abs().mean(dim=-1), rays.valid)
+        return masked_sum((rendering.color - targets.color).abs().mean(dim=-1), rays.valid)
 
 
 @LOSSES.register()
@@ -54,12 +76,12 @@ class DepthLoss(RenderingLoss):
 
     name = "depth_loss"
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float | WeightRamp = 1.0) -> None:
         super().__init__(weight)
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum over measured rays."""
-        return _masked_sum((rendering.distance - targets.distance).abs(), rays.valid & (targets.distance > 0))
+        return masked_sum((rendering.distance - targets.distance).abs(), rays.valid & (targets.distance > 0))
 
 
 @LOSSES.register()
@@ -75,15 +97,15 @@ class SDFLoss(RenderingLoss):
 
     name = "sdf_loss"
 
-    def __init__(self, weight: float = 10.0, truncation_m: float = 0.2) -> None:
+    def __init__(self, weight: float | WeightRamp = 10.0, truncation_m: float = 0.2) -> None:
         super().__init__(weight)
         self.truncation_m = truncation_m
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum over the samples in the band, metres."""
         measured = (rays.valid & (targets.distance > 0))[..., None]
         ahead = targets.distance[..., None] - rendering.sample_distance
-        return _masked_sum((rendering.sdf - ahead).abs(), measured & (ahead.abs() <= self.truncation_m))
+        return masked_sum((rendering.sdf - ahead).abs(), measured & (ahead.abs() <= self.truncation_m))
 
 
 @LOSSES.register()
@@ -99,15 +121,15 @@ class FreeSpaceLoss(RenderingLoss):
 
     name = "free_space_loss"
 
-    def __init__(self, weight: float = 1.0, truncation_m: float = 0.2) -> None:
+    def __init__(self, weight: float | WeightRamp = 1.0, truncation_m: float = 0.2) -> None:
         super().__init__(weight)
         self.truncation_m = truncation_m
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum over the samples in free space, metres."""
         measured = (rays.valid & (targets.distance > 0))[..., None]
         free = rendering.sample_distance < targets.distance[..., None] - self.truncation_m
-        return _masked_sum(F.relu(self.truncation_m - rendering.sdf), measured & free)
+        return masked_sum(F.relu(self.truncation_m - rendering.sdf), measured & free)
 
 
 @LOSSES.register()
@@ -116,47 +138,72 @@ class EikonalLoss(RenderingLoss):
 
     name = "eikonal_loss"
 
-    def __init__(self, weight: float = 0.01) -> None:
+    def __init__(self, weight: float | WeightRamp = 0.01) -> None:
         super().__init__(weight)
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
         """Sum over the samples of valid rays."""
-        squared_length = rendering.gradient.square().sum(dim=-1)
+        squared_length = _require_gradient(self, rendering).square().sum(dim=-1)
         length = torch.sqrt(squared_length.clamp(min=1e-12))
-        return _masked_sum((length - 1).square(), rays.valid[..., None].expand_as(length))
+        return masked_sum((length - 1).square(), rays.valid[..., None].expand_as(length))
 
 
 @LOSSES.register()
-class RayContrastLoss(RenderingLoss):
-    """Each ray's feature should be nearest to its own target among those of all rays (InfoNCE, arXiv 1807.03748).
+class NormalLoss(RenderingLoss):
+    """Mean over valid rays with a measured normal of 1 - cos(rendered, measured), 0..2, no unit (MonoSDF, 2206.00665).
 
-    Cross-entropy of the rendered, normalised features' products with all target features, divided by the temperature.
-    Rays without a measured distance or with an all-zero target are no queries, but their targets are candidates, as
-    in PonderV2.
+    For small angles it is half of the squared angle in radians. ``RaySampler(with_normals=True)`` makes the targets
+    from depth; normals of any other source can be given in ``RayTargets``.
 
     Args:
         weight: Factor of the term.
-        temperature: Divides the products.
     """
 
-    name = "feature_loss"
+    name = "normal_loss"
 
-    def __init__(self, weight: float = 0.1, temperature: float = 0.01) -> None:
+    def __init__(self, weight: float | WeightRamp = 0.1) -> None:
         super().__init__(weight)
-        self.temperature = temperature
 
-    def __call__(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
-        """Sum over rays with a target feature."""
-        if rendering.feature is None or targets.feature is None:
-            raise ValueError(
-                "RayContrastLoss needs rendered and target features: got "
-                f"{'no' if rendering.feature is None else 'a'} rendered and "
-                f"{'no' if targets.feature is None else 'a'} target feature. Set the field's feature_channels and give "
-                "the rays target features."
-            )
-        rendered = F.normalize(rendering.feature.flatten(0, 1), dim=-1)
-        target = targets.feature.flatten(0, 1)
-        logits = rendered @ target.T / self.temperature
-        own = torch.arange(target.shape[0], device=target.device)
-        query = (target != 0).any(dim=-1) & (rays.valid & (targets.distance > 0)).flatten()
-        return _masked_sum(F.cross_entropy(logits, own, reduction="none"), query)
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+        """Sum over valid rays with a measured normal."""
+        if targets.normal is None:
+            raise ValueError("NormalLoss needs target normals: got none. Set with_normals=True in the RaySampler.")
+        if rendering.normal is None:
+            raise ValueError("NormalLoss needs rendered normals: got none. Set another gradient than 'none'.")
+        cosine = (F.normalize(rendering.normal, dim=-1) * targets.normal).sum(dim=-1)
+        return masked_sum(1 - cosine, rays.valid & (targets.normal != 0).any(dim=-1))
+
+
+@LOSSES.register()
+class SmoothnessLoss(RenderingLoss):
+    """Near the surface the normal changes slowly: mean of |n(t_(i+1)) - n(t_i)|^2 over neighbouring samples, no unit.
+
+    Counted are neighbours on one ray that are both within the band. UNISURF (arXiv 2104.10078, eq. 10) compares with a
+    random point nearby; the next sample on the ray needs no further read of the field.
+
+    Args:
+        weight: Factor of the term.
+        band_m: Half width of the band around the zero level of the rendered SDF, metres.
+    """
+
+    name = "smoothness_loss"
+
+    def __init__(self, weight: float | WeightRamp = 0.01, band_m: float = 0.1) -> None:
+        super().__init__(weight)
+        self.band_m = band_m
+
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+        """Sum over neighbouring samples in the band."""
+        gradient = _require_gradient(self, rendering)
+        normal = gradient / torch.sqrt(gradient.square().sum(dim=-1, keepdim=True).clamp(min=1e-12))
+        near = rendering.sdf.abs() <= self.band_m
+        both = near[..., 1:] & near[..., :-1] & rays.valid[..., None]
+        return masked_sum((normal[..., 1:, :] - normal[..., :-1, :]).square().sum(dim=-1), both)
+
+
+def _require_gradient(loss: RenderingLoss, rendering: Rendering) -> Float[Tensor, "B R S 3"]:
+    if rendering.gradient is None:
+        raise ValueError(
+            f"{type(loss).__name__} needs the gradient of the SDF: got none. Set gradient='analytic' in the field."
+        )
+    return rendering.gradient

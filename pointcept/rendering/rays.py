@@ -41,8 +41,8 @@ def intersect_box(
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"], Bool[Tensor, "B R"]]:
     """Distances at which rays enter and leave their scene's box (slab test; Kay and Kajiya, 1986).
 
-    A ray that starts inside enters at ``near_m``. Rays that miss, and rays that are not finite, get near 0, far 1 and
-    False, so that what is computed for them stays finite.
+    A ray that starts inside enters at ``near_m``. Rays that miss, are not finite or have no direction get near 0, far 1
+    and False, so that what is computed for them stays finite.
     """
     tiny = torch.finfo(directions.dtype).tiny ** 0.5
     safe = torch.where(directions.abs() < tiny, torch.full_like(directions, tiny), directions)
@@ -50,7 +50,7 @@ def intersect_box(
     to_maximum = (box[:, None, 1] - origins) / safe
     near = torch.minimum(to_minimum, to_maximum).amax(dim=-1).clamp(min=near_m)
     far = torch.maximum(to_minimum, to_maximum).amin(dim=-1)
-    hit = (far > near) & torch.isfinite(far - near)
+    hit = (far > near) & torch.isfinite(far - near) & (directions != 0).any(dim=-1)
     return torch.where(hit, near, torch.zeros_like(near)), torch.where(hit, far, torch.ones_like(far)), hit
 
 
@@ -82,6 +82,35 @@ def make_rays(
     return rays, targets, length
 
 
+def measured_normals(
+    cameras: CameraBatch, pixel: Int[Tensor, "B V P 2"], *, max_step: float = 0.05
+) -> Float[Tensor, "B _R 3"]:
+    """Normals of the measured surface at pixels, from the depth of the four neighbours (world frame, to the camera).
+
+    The cross product of the differences between opposite neighbours, back-projected. Zero where one of the five depths
+    is missing, or differs from the middle one by more than ``max_step`` of it, as at the edge of an object.
+    """
+    batch, views, count, _ = pixel.shape
+    height, width = cameras.depth.shape[-2:]
+    offsets = pixel.new_tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+    neighbor = (pixel[:, :, :, None] + offsets).flatten(2, 3)  # (B, V, 5 P, 2)
+    inside = ((neighbor >= 0) & (neighbor < cameras.size_px[:, :, None].flip(-1))).all(dim=-1)
+    flat = neighbor[..., 1].clamp(0, height - 1) * width + neighbor[..., 0].clamp(0, width - 1)
+    depth = cameras.depth.flatten(2).gather(2, flat) * inside
+    # Cameras at the origin of the world: the directions are those of the camera frame.
+    still = torch.eye(4, dtype=depth.dtype, device=depth.device).expand(batch, views, 4, 4)
+    _, direction, length = camera_rays(cameras.intrinsic, still, neighbor.to(depth.dtype))
+    point = (direction * (length * depth)[..., None]).view(batch, views, count, 5, 3)
+    depth = depth.view(batch, views, count, 5)
+    good = ((depth > 0) & ((depth - depth[..., :1]).abs() <= max_step * depth[..., :1])).all(dim=-1)
+    normal = torch.cross(point[..., 1, :] - point[..., 2, :], point[..., 3, :] - point[..., 4, :], dim=-1)
+    normal = torch.nn.functional.normalize(normal, dim=-1)
+    away = (normal * point[..., 0, :]).sum(dim=-1, keepdim=True) > 0
+    normal = torch.where(away, -normal, normal) * good[..., None]
+    world_from_camera = cameras.extrinsic[..., :3, :3].transpose(-1, -2)
+    return torch.einsum("bvij,bvpj->bvpi", world_from_camera, normal).reshape(batch, -1, 3)
+
+
 @MODELS.register()
 class RaySampler:
     """Chooses random pixels with measured depth in every view, without replacement (PonderV2, section 3.4).
@@ -89,13 +118,15 @@ class RaySampler:
     Args:
         num_rays: Rays per view. A view with fewer measured pixels gives all it has; the rest are invalid.
         near_m: Distance from the camera at which rays begin, metres.
+        with_normals: Also make target normals from the depth images, for ``NormalLoss``.
     """
 
-    def __init__(self, num_rays: int = 256, near_m: float = 0.01) -> None:
+    def __init__(self, num_rays: int = 256, near_m: float = 0.01, with_normals: bool = False) -> None:
         if num_rays < 1:
             raise ValueError(f"num_rays must be at least 1: got {num_rays}.")
         self.num_rays = num_rays
         self.near_m = near_m
+        self.with_normals = with_normals
 
     def __call__(
         self, cameras: CameraBatch, box: Float[Tensor, "B 2 3"], seed: Int[Tensor, "B"]
@@ -109,4 +140,6 @@ class RaySampler:
         measured = (chosen_priority < 2.0).reshape(batch, -1)
         pixel = torch.stack((chosen % width, chosen // width), dim=-1)
         rays, targets, _ = make_rays(cameras, box, pixel, near_m=self.near_m)
+        if self.with_normals:
+            targets = targets.replace(normal=measured_normals(cameras, pixel))
         return rays.replace(valid=rays.valid & measured), targets

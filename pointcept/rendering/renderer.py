@@ -4,12 +4,16 @@ import dataclasses
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pointcept.registry import MODELS
-from pointcept.rendering.fields import SDFField
-from pointcept.rendering.samplers import NeuSSampler, RaySamples, UniformSampler
+from pointcept.rendering.fields import FieldPoints, SDFField
+from pointcept.rendering.guided_samplers import grow, look_up
+from pointcept.rendering.recompute import LocatedPiece, Piece, evaluate_pieces
+from pointcept.rendering.samplers import RayProbe, Sampler
+from pointcept.rendering.weights import NeuSWeighting, Weighting
 from pointcept.structures import FeatureVolume, RayBatch
 from pointcept.structures.base import TensorStruct
 
@@ -22,49 +26,24 @@ class Rendering(TensorStruct):
         color: RGB, 0..1, black where nothing was hit.
         distance: Expected distance along the ray, metres.
         opacity: Sum of the weights, 0..1.
-        normal: Weighted mean of the unit normals, world frame; shorter than 1 where they disagree.
-        feature: Rendered feature, or None.
         sample_distance: Distance along the ray at which the field was evaluated, metres.
         sdf: Signed distance there, metres.
-        gradient: Its gradient in space.
         weight: Weight of each sample.
+        normal: Weighted mean of the unit normals, world frame; shorter than 1 where they disagree. None in training if
+            the field makes no gradient.
+        gradient: Gradient of the SDF in space at the samples, or None likewise.
+        feature: Rendered feature, or None.
     """
 
     color: Float[Tensor, "B R 3"]
     distance: Float[Tensor, "B R"]
     opacity: Float[Tensor, "B R"]
-    normal: Float[Tensor, "B R 3"]
-    feature: Float[Tensor, "B R _F"] | None
     sample_distance: Float[Tensor, "B R S"]
     sdf: Float[Tensor, "B R S"]
-    gradient: Float[Tensor, "B R S 3"]
     weight: Float[Tensor, "B R S"]
-
-
-def neus_alpha(
-    sdf: Float[Tensor, "*batch S"],
-    cosine: Float[Tensor, "*batch S"],
-    length: Float[Tensor, "*batch S"],
-    sharpness: Float[Tensor, ""],
-) -> Float[Tensor, "*batch S"]:
-    """Opacity of each interval (NeuS, arXiv 2106.10689, eq. 13).
-
-    Args:
-        sdf: Signed distance at the sample, metres.
-        cosine: Slope of the SDF along the ray; only approaching surfaces (negative) are opaque.
-        length: Length of the interval, metres; the SDF is extrapolated by half of it to both sides.
-        sharpness: Slope of the logistic function, 1/metre.
-    """
-    half_step = cosine.clamp(max=0) * length * 0.5
-    entering = torch.sigmoid((sdf - half_step) * sharpness)
-    leaving = torch.sigmoid((sdf + half_step) * sharpness)
-    return ((entering - leaving + 1e-5) / (entering + 1e-5)).clamp(0, 1)
-
-
-def weights_from_alpha(alpha: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
-    """Weight of each sample: its opacity times the transmittance of all samples before it."""
-    transmittance = torch.cumprod(1 - alpha + 1e-7, dim=-1)
-    return alpha * torch.cat((torch.ones_like(alpha[..., :1]), transmittance[..., :-1]), dim=-1)
+    normal: Float[Tensor, "B R 3"] | None = None
+    gradient: Float[Tensor, "B R S 3"] | None = None
+    feature: Float[Tensor, "B R _F"] | None = None
 
 
 def composite(values: Float[Tensor, "B R S _D"], weight: Float[Tensor, "B R S"]) -> Float[Tensor, "B R _D"]:
@@ -72,90 +51,257 @@ def composite(values: Float[Tensor, "B R S _D"], weight: Float[Tensor, "B R S"])
     return torch.einsum("brsd,brs->brd", values, weight)
 
 
-@MODELS.register("NeuSModel")
-class NeuSRenderer(nn.Module):
-    """Renders a signed distance field by NeuS (arXiv 2106.10689), in float32 whatever the surrounding precision.
+@MODELS.register()
+class VolumeRenderer(nn.Module):
+    """Renders a field along rays, in float32 whatever the surrounding precision.
+
+    NeuS, VolSDF, UniSurf and plain density differ in their weighting, and in which sampler suits them.
+
+    On a CPU the samples are evaluated piece by piece, and again in the backward pass: that needs a fraction of the
+    memory, and less time than keeping everything, as a piece stays in the cache. Elsewhere all are evaluated at once.
 
     Args:
         field: Signed distance, colour and features of the volume.
         sampler: Where along the rays the field is evaluated.
+        weighting: How much each sample counts.
         sample_position: Evaluate at the middle of each interval, or at its start as PonderV2 does.
+        piece_size: Samples evaluated at a time on a CPU; None evaluates all at once and keeps what backward needs.
     """
 
     def __init__(
         self,
         field: SDFField,
-        sampler: NeuSSampler | UniformSampler,
+        sampler: Sampler,
+        weighting: Weighting,
         sample_position: Literal["middle", "start"] = "middle",
+        piece_size: int | None = 8192,
     ) -> None:
         super().__init__()
+        if sample_position not in ("middle", "start"):
+            raise ValueError(f"sample_position must be 'middle' or 'start': got {sample_position!r}.")
+        if piece_size is not None and piece_size < 1:
+            raise ValueError(f"piece_size must be at least 1, or None: got {piece_size}.")
         self.field = field
         self.sampler = sampler
+        self.weighting = weighting
         self.sample_position = sample_position
+        self.piece_size = piece_size
 
-    def forward(self, volume: FeatureVolume, rays: RayBatch, seed: Int[Tensor, "B"] | None) -> Rendering:
-        """Render the rays; ``seed`` jitters the samples (training), None places them evenly."""
-        if rays.origins.shape[0] != volume.batch_size:
-            raise ValueError(
-                f"Rays and volume must hold the same scenes: got {rays.origins.shape[0]} and {volume.batch_size}."
-            )
+    def forward(
+        self,
+        volume: FeatureVolume,
+        rays: RayBatch,
+        seed: Int[Tensor, "B"] | None,
+        measured: Float[Tensor, "B _R"] | None = None,
+    ) -> Rendering:
+        """Render the rays.
+
+        Args:
+            volume: Where the field reads.
+            rays: The rays. What is rendered for invalid ones is finite and means nothing.
+            seed: Jitters the samples (training); None places them evenly.
+            measured: Measured distance along each ray, metres, 0 = none, for samplers that make use of it; None in
+                evaluation.
+
+        Raises:
+            ValueError: rays and volume differ in device or number of scenes, or (seen on a CPU only, elsewhere the
+                check would wait for the device) a valid ray is not finite, has no direction, or has near >= far.
+        """
+        _check_scenes(volume, rays)
         with torch.autocast(device_type=volume.box.device.type, enabled=False):
-            volume = volume.replace(features=volume.features.to(volume.box.dtype))
-            rows = self.field.branches(volume)
-            return self._render(volume, rows, rays, seed)
+            volume = _prepare(volume)
+            return self._render(volume, repair(rays), seed, measured, with_normal=not torch.is_grad_enabled())
 
     def render_chunks(self, volume: FeatureVolume, rays: RayBatch, *, chunk_size: int) -> list[Rendering]:
         """Render many rays without gradients, ``chunk_size`` rays of each scene at a time, samples placed evenly."""
+        _check_scenes(volume, rays)
         with torch.no_grad(), torch.autocast(device_type=volume.box.device.type, enabled=False):
-            volume = volume.replace(features=volume.features.to(volume.box.dtype))
-            rows = self.field.branches(volume)
-            renderings = []
-            for start in range(0, rays.near.shape[1], chunk_size):
-                part = slice(start, start + chunk_size)
-                chunk = RayBatch(
-                    origins=rays.origins[:, part],
-                    directions=rays.directions[:, part],
-                    near=rays.near[:, part],
-                    far=rays.far[:, part],
-                    valid=rays.valid[:, part],
-                )
-                renderings.append(self._render(volume, rows, chunk, None))
-            return renderings
+            volume = _prepare(volume)
+            rays = repair(rays)
+            starts = range(0, rays.near.shape[1], chunk_size)
+            chunks = (_part(rays, slice(start, start + chunk_size)) for start in starts)
+            return [self._render(volume, chunk, None, None, with_normal=True) for chunk in chunks]
 
     def _render(
-        self, volume: FeatureVolume, rows: tuple[Tensor, Tensor], rays: RayBatch, seed: Tensor | None
+        self, volume: FeatureVolume, rays: RayBatch, seed: Tensor | None, measured: Tensor | None, *, with_normal: bool
     ) -> Rendering:
-        def query_sdf(distance: Float[Tensor, "B R S"]) -> Float[Tensor, "B R S"]:
-            positions = _along(rays, distance)
-            return self.field.query_sdf(volume, rows[0], positions.flatten(1, 2)).reshape(distance.shape)
-
-        samples: RaySamples = self.sampler(rays, query_sdf, seed)
+        rows = self.field.rows(volume)
+        samples = self.sampler(rays, self._probe(volume, rays, measured), seed)
         distance = samples.middles if self.sample_position == "middle" else samples.starts
-        positions = _along(rays, distance)
-        directions = rays.directions[:, :, None].expand(positions.shape)
-        field = self.field(volume, rows, positions.flatten(1, 2), directions.flatten(1, 2))
+        pieces = [
+            _Piece(self, volume, _part(rays, part), distance[:, part], samples.lengths[:, part], with_normal)
+            for part in self._parts(distance)
+        ]
+        fixed = not (rays.origins.requires_grad or rays.directions.requires_grad)
+        if len(pieces) > 1 and torch.is_grad_enabled() and fixed:
+            parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            results = evaluate_pieces(pieces, rows, len(self.field.branches(rows)), parameters)
+        else:
+            results = [
+                torch.cat(parts, dim=1)
+                for parts in zip(*(piece.locate().evaluate(self.field.branches(rows)) for piece in pieces))
+            ]
+        return Rendering(sample_distance=distance, **dict(zip(pieces[0].names, results, strict=True)))
 
-        shape = distance.shape
-        sdf, gradient = field.sdf.reshape(shape), field.gradient.reshape(*shape, 3)
-        cosine = (gradient * directions).sum(dim=-1)
-        weight = weights_from_alpha(neus_alpha(sdf, cosine, samples.lengths, self.field.sharpness))
+    def _parts(self, distance: Float[Tensor, "B R S"]) -> list[slice]:
+        batch, num_rays, num_samples = distance.shape
+        size = num_rays
+        if self.piece_size is not None and distance.device.type == "cpu":
+            size = max(1, self.piece_size // (batch * num_samples))
+        return [slice(start, start + size) for start in range(0, max(1, num_rays), max(1, size))]
+
+    def _probe(self, volume: FeatureVolume, rays: RayBatch, measured: Tensor | None) -> RayProbe:
+        @torch.no_grad()
+        def query_sdf(distance: Float[Tensor, "B R S"]) -> Float[Tensor, "B R S"]:
+            parts = []
+            for part in self._parts(distance):
+                positions = _along(_part(rays, part), distance[:, part])
+                parts.append(self.field.query_sdf(volume, positions.flatten(1, 2)).view(positions.shape[:3]))
+            return torch.cat(parts, dim=1)
+
+        is_occupied = None
+        if volume.occupied is not None:
+
+            def is_occupied(distance: Float[Tensor, "B R S"]) -> Bool[Tensor, "B R S"]:
+                positions = _along(rays, distance).flatten(1, 2)
+                return look_up(volume, grow(volume.occupied), positions).view(distance.shape)
+
+        return RayProbe(query_sdf=query_sdf, weighting=self.weighting, measured=measured, is_occupied=is_occupied)
+
+
+@MODELS.register("NeuSModel")
+class NeuSRenderer(VolumeRenderer):
+    """Renders a signed distance field by NeuS (arXiv 2106.10689): ``VolumeRenderer`` with ``NeuSWeighting``.
+
+    Args:
+        field: Signed distance, colour and features of the volume.
+        sampler: Where along the rays the field is evaluated.
+        sample_position: Evaluate at the middle of each interval, or at its start as PonderV2 does.
+        initial_sharpness: Slope of the logistic function that turns the SDF into opacity at the start, 1/metre.
+        piece_size: Samples evaluated at a time on a CPU; None evaluates all at once and keeps what backward needs.
+    """
+
+    def __init__(
+        self,
+        field: SDFField,
+        sampler: Sampler,
+        sample_position: Literal["middle", "start"] = "middle",
+        initial_sharpness: float = 20.0,
+        piece_size: int | None = 8192,
+    ) -> None:
+        super().__init__(field, sampler, NeuSWeighting(initial_sharpness), sample_position, piece_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece(Piece):
+    """Some rays of each scene with their samples."""
+
+    renderer: VolumeRenderer
+    volume: FeatureVolume
+    rays: RayBatch
+    distance: Float[Tensor, "B R S"]
+    length: Float[Tensor, "B R S"]
+    with_normal: bool
+
+    def locate(self) -> "_Located":
+        positions = _along(self.rays, self.distance).flatten(1, 2)
+        return _Located(self, self.renderer.field.locate(self.volume, positions))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the results, in their order."""
+        field = self.renderer.field
+        names = ["color", "distance", "opacity", "sdf", "weight"]
+        if field.gradient != "none" or self.with_normal:
+            names += ["normal", "gradient"]
+        return names if field.feature_decoder is None else [*names, "feature"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Located(LocatedPiece):
+    """A piece of which it is known where in the volume it reads."""
+
+    piece: _Piece
+    points: FieldPoints
+
+    def compact(self) -> tuple[list[Int[Tensor, "_T"]], "_Located"]:
+        touched, points = self.points.compact()
+        return touched, _Located(self.piece, points)
+
+    def evaluate(self, branches: tuple[Float[Tensor, "_V _C"], ...]) -> tuple[Tensor, ...]:
+        piece, renderer = self.piece, self.piece.renderer
+        distance, rays, shape = piece.distance, piece.rays, piece.distance.shape
+        directions = rays.directions[:, :, None].expand(*shape, 3)
+        field = renderer.field.evaluate(branches, self.points, directions.reshape(-1, 3), with_normal=piece.with_normal)
+        field = field.reshape(*shape)
+        slope = None if field.gradient is None else (field.gradient * directions).sum(dim=-1)
+        weight = renderer.weighting(field.sdf, piece.length, slope)
         opacity = weight.sum(dim=-1)
         expected = (weight * distance).sum(dim=-1) / (opacity + 1e-10)
-        feature = None
+        results = {
+            "color": composite(field.color, weight),
+            "distance": expected.clamp(min=rays.near, max=rays.far),
+            "opacity": opacity,
+            "sdf": field.sdf,
+            "weight": weight,
+        }
+        if field.gradient is not None:
+            results["normal"] = composite(F.normalize(field.gradient, dim=-1), weight)
+            results["gradient"] = field.gradient
         if field.feature is not None:
-            hidden = composite(field.feature.reshape(*shape, -1), weight)
-            feature = self.field.decode_feature(hidden, opacity)
-        return Rendering(
-            color=composite(field.color.reshape(*shape, 3), weight),
-            distance=expected.clamp(min=rays.near, max=rays.far),
-            opacity=opacity,
-            normal=composite(torch.nn.functional.normalize(gradient, dim=-1), weight),
-            feature=feature,
-            sample_distance=distance,
-            sdf=sdf,
-            gradient=gradient,
-            weight=weight,
+            hidden = torch.cat([composite(part, weight) for part in field.feature], dim=-1)
+            results["feature"] = renderer.field.decode_feature(hidden, opacity)
+        return tuple(results[name] for name in piece.names)
+
+
+def repair(rays: RayBatch) -> RayBatch:
+    """The same rays, with a harmless one in place of each that cannot be followed (it becomes invalid).
+
+    Raises:
+        ValueError: such a ray is said to be valid (seen on a CPU only).
+    """
+    ends = torch.stack((rays.near, rays.far), dim=-1)
+    values = torch.cat((rays.origins, rays.directions, ends), dim=-1)
+    good = torch.isfinite(values).all(dim=-1) & (rays.directions != 0).any(dim=-1) & (rays.far > rays.near)
+    if rays.near.device.type == "cpu" and bool((rays.valid & ~good).any()):
+        scene, ray = (rays.valid & ~good).nonzero()[0].tolist()
+        raise ValueError(
+            "Valid rays must be finite, have a direction, and near < far: got origin "
+            f"{rays.origins[scene, ray].tolist()}, direction {rays.directions[scene, ray].tolist()}, near "
+            f"{float(rays.near[scene, ray])} and far {float(rays.far[scene, ray])} for ray {ray} of scene {scene}. "
+            "Mark such rays as not valid."
         )
+    up = torch.zeros_like(rays.directions)
+    up[..., 2] = 1
+    return RayBatch(
+        origins=torch.where(good[..., None], rays.origins, torch.zeros_like(rays.origins)),
+        directions=torch.where(good[..., None], rays.directions, up),
+        near=torch.where(good, rays.near, torch.zeros_like(rays.near)),
+        far=torch.where(good, rays.far, torch.ones_like(rays.far)),
+        valid=rays.valid & good,
+    )
+
+
+def _check_scenes(volume: FeatureVolume, rays: RayBatch) -> None:
+    if rays.origins.shape[0] != volume.batch_size:
+        raise ValueError(
+            f"Rays and volume must hold the same scenes: got {rays.origins.shape[0]} and {volume.batch_size}."
+        )
+    if rays.origins.device != volume.box.device:
+        raise ValueError(
+            f"Rays and volume must be on one device: got {rays.origins.device} and {volume.box.device}. "
+            "Move one of them with .to(device)."
+        )
+
+
+def _prepare(volume: FeatureVolume) -> FeatureVolume:
+    """The volume in the precision and memory order in which its rows are read without a copy."""
+    features = volume.features.to(dtype=volume.box.dtype, memory_format=torch.channels_last_3d)
+    return volume.replace(features=features)
+
+
+def _part(rays: RayBatch, part: slice) -> RayBatch:
+    return RayBatch(**{name: value[:, part] for name, value in vars(rays).items()})
 
 
 def _along(rays: RayBatch, distance: Float[Tensor, "B R S"]) -> Float[Tensor, "B R S 3"]:

@@ -45,9 +45,11 @@ class RayTargets(TensorStruct):
         distance: Distance along the ray to the measured surface, metres; 0 = not measured.
         segment: Class id, -1 = ignore; or None.
         feature: Feature that the ray should see (class embedding, teacher feature), all zero = none; or None.
+        normal: Unit normal of the measured surface, towards the camera, world frame, all zero = none; or None.
     """
 
     color: Float[Tensor, "_B _R 3"]
     distance: Float[Tensor, "_B _R"]
     segment: Int[Tensor, "_B _R"] | None = None
     feature: Float[Tensor, "_B _R _F"] | None = None
+    normal: Float[Tensor, "_B _R 3"] | None = None

@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pointcept.structures.base import TensorStruct, require
@@ -20,10 +20,12 @@ class FeatureVolume(TensorStruct):
     Attributes:
         features: Channels-last in memory (``torch.channels_last_3d``), so that one voxel's channels lie together.
         box: Minimum and maximum corner, (x, y, z), metres, world frame.
+        occupied: Which voxels hold points of the input; None if unknown.
     """
 
     features: Float[Tensor, "_B _C _Z _Y _X"]
     box: Float[Tensor, "_B 2 3"]
+    occupied: Bool[Tensor, "_B _Z _Y _X"] | None = None
 
     def __post_init__(self) -> None:
         require(self.features.ndim == 5, f"features must have shape (B, C, Z, Y, X): got {tuple(self.features.shape)}.")
@@ -35,11 +37,17 @@ class FeatureVolume(TensorStruct):
             self.box.device == self.features.device,
             f"features and box must be on one device: got {self.features.device} and {self.box.device}.",
         )
+        expected = (self.features.shape[0], *self.features.shape[2:])
+        require(
+            self.occupied is None or tuple(self.occupied.shape) == expected,
+            f"occupied must have shape {expected} to go with features {tuple(self.features.shape)}: got "
+            f"{None if self.occupied is None else tuple(self.occupied.shape)}.",
+        )
         if self.box.device.type == "cpu":  # on an accelerator the check would wait for the device
             extent = self.box[:, 1] - self.box[:, 0]
             require(
-                bool((extent > 0).all()),
-                f"The box of a volume must have a positive extent along every axis: got {extent.tolist()} metres.",
+                bool((torch.isfinite(extent) & (extent > 0)).all()),
+                f"The box of a volume must have a finite, positive extent along every axis: got {extent.tolist()} m.",
             )
 
     @property
@@ -65,7 +73,7 @@ class FeatureVolume(TensorStruct):
 
     def rows(self) -> Float[Tensor, "_V _C"]:
         """Features as one row per voxel, in the order b, z, y, x; a view where the memory is channels-last."""
-        return self.features.permute(0, 2, 3, 4, 1).reshape(-1, self.num_channels)
+        return self.features.permute(0, 2, 3, 4, 1).reshape(-1, self.num_channels).contiguous()
 
 
 def axis_values(values: tuple[int, int, int], like: Tensor) -> Float[Tensor, "3"]:

@@ -8,12 +8,15 @@ from pointcept.rendering import (
     ColorLoss,
     DepthLoss,
     EikonalLoss,
+    ErrorBoundedSampler,
     FreeSpaceLoss,
     NeuSRenderer,
     NeuSSampler,
     RayContrastLoss,
     SDFField,
     SDFLoss,
+    VolSDFWeighting,
+    VolumeRenderer,
 )
 from pointcept.rendering.rays import intersect_box
 from pointcept.structures import FeatureVolume, RayBatch, RayTargets
@@ -31,7 +34,7 @@ OUTPUTS = {
 DECODERS = {"sdf_decoder": "sdf_decoder", "color_decoder": "rgb_decoder", "feature_decoder": "semantic_decoder"}
 
 
-def build_renderer(golden: GoldenFile) -> tuple[NeuSRenderer, dict[str, str]]:
+def build_renderer(golden: GoldenFile) -> tuple[VolumeRenderer, dict[str, str]]:
     """The renderer a golden file describes, with its weights, and the reference's name of each parameter."""
     config = golden.arguments["config"]
     field, sampler = config["field"], config["sampler"]
@@ -49,7 +52,7 @@ def build_renderer(golden: GoldenFile) -> tuple[NeuSRenderer, dict[str, str]]:
         share_volume=field["share_volume"],
         position_factor=factors.pop(),
     )
-    names = {"log_sharpness": "field.deviation_network.variance"}
+    names = {}
     for ours, theirs in DECODERS.items():
         decoder = getattr(sdf_field, ours)
         if decoder is None:
@@ -57,17 +60,32 @@ def build_renderer(golden: GoldenFile) -> tuple[NeuSRenderer, dict[str, str]]:
         depth = len(decoder.layers)
         for kind in ("weight", "bias"):
             for index in range(depth + 1):
-                names[f"{ours}.inputs.{index}.{kind}"] = f"field.{theirs}.fc_c.{index}.{kind}"
+                names[f"field.{ours}.inputs.{index}.{kind}"] = f"field.{theirs}.fc_c.{index}.{kind}"
                 layer = f"layers.{index}" if index < depth else "head"
-                names[f"{ours}.{layer}.{kind}"] = f"field.{theirs}.lin{index}.{kind}"
+                names[f"field.{ours}.{layer}.{kind}"] = f"field.{theirs}.lin{index}.{kind}"
             if decoder.position is not None:
-                names[f"{ours}.position.{kind}"] = f"field.{theirs}.fc_p.{kind}"
-    shapes = {name: value.shape for name, value in sdf_field.state_dict().items()}
-    sdf_field.load_state_dict(
+                names[f"field.{ours}.position.{kind}"] = f"field.{theirs}.fc_p.{kind}"
+    if config["type"] == "VolSDFModel":
+        names["weighting.raw_beta"] = "field.laplace_density.beta"
+        bounded = ErrorBoundedSampler(
+            sampler["num_samples"],
+            sampler["num_samples_eval"],
+            sampler["num_samples_extra"],
+            error=sampler["eps"],
+            num_bisections=sampler["beta_iters"],
+            num_rounds=sampler["max_total_iters"],
+        )
+        weighting = VolSDFWeighting(min_beta_m=float(golden["state.field.laplace_density.beta_min"]))
+        renderer = VolumeRenderer(sdf_field, bounded, weighting, sample_position="start")
+    else:
+        names["weighting.log_sharpness"] = "field.deviation_network.variance"
+        importance = NeuSSampler(sampler["num_samples"], sampler["num_samples_importance"])
+        renderer = NeuSRenderer(sdf_field, importance, sample_position="start")
+    shapes = {name: value.shape for name, value in renderer.state_dict().items()}
+    renderer.load_state_dict(
         {name: golden[f"state.{theirs}"].reshape(shapes[name]) for name, theirs in names.items()}, strict=True
     )
-    importance = NeuSSampler(sampler["num_samples"], sampler["num_samples_importance"])
-    return NeuSRenderer(sdf_field, importance, sample_position="start"), names
+    return renderer, names
 
 
 def golden_rays(golden: GoldenFile) -> RayBatch:
@@ -94,10 +112,12 @@ def golden_losses(golden: GoldenFile) -> dict:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", golden_paths("render_neus"), ids=lambda path: path.stem)
-def test_neus_renders_and_learns_like_the_reference(path):
+@pytest.mark.parametrize("path", golden_paths("render_"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("piece_size", [None, 512])
+def test_renders_and_learns_like_the_reference(path, piece_size):
     golden = load_golden(path)
     renderer, names = build_renderer(golden)
+    renderer.piece_size = piece_size
     features = golden["input.volume"][None].clone().requires_grad_()
     # The reference's box joins the outermost voxel centres; ours is bounded by their outer faces.
     half_voxel = 0.5 / (torch.tensor(features.shape[:1:-1]) - 1)
@@ -126,7 +146,7 @@ def test_neus_renders_and_learns_like_the_reference(path):
         total = total + value
     total.backward()
 
-    parameters = dict(renderer.field.named_parameters())
+    parameters = dict(renderer.named_parameters())
     errors = {name: relative_error(parameters[name].grad, golden[f"grad.{names[name]}"]) for name in names}
     errors["volume"] = relative_error(features.grad, golden["grad.volume"])
     assert max(errors.values()) < 1e-3, errors

@@ -14,6 +14,7 @@ from pointcept.rendering import (
     RaySampler,
     SDFField,
     SDFLoss,
+    WeightRamp,
 )
 from pointcept.structures import CameraBatch, PointBatch, SceneBatch
 
@@ -139,8 +140,7 @@ def test_sampled_sdf_lies_on_the_grid_that_is_told():
     volume = model.encoder(batch)
     sdf, origin = model.sample_sdf(volume, 1, 0.25)
     position = origin + torch.tensor([2, 1, 3]) * 0.25  # x, y, z
-    rows, _ = model.renderer.field.branches(model._scene(volume, 1))
-    expected = model.renderer.field.query_sdf(model._scene(volume, 1), rows, position[None, None])
+    expected = model.renderer.field.query_sdf(model._scene(volume, 1), position[None, None])
     torch.testing.assert_close(sdf[3, 1, 2], expected[0, 0].detach())
     assert model.sample_color(volume, 1, position[None]).shape == (1, 3)
 
@@ -164,3 +164,22 @@ def test_losses_must_be_given_and_given_once():
         Ponder(model.encoder, model.renderer, (), RaySampler())
     with pytest.raises(ValueError, match="may be given once"):
         Ponder(model.encoder, model.renderer, (ColorLoss(), ColorLoss(weight=1.0)), RaySampler())
+
+
+def test_weights_follow_the_progress_that_is_told():
+    model, batch = make_model(), make_batch()
+    constant = model(batch)["color_loss"]
+    model.losses[0].weight = WeightRamp(0.0, 20.0)
+    with pytest.raises(ValueError, match="must be told the progress"):
+        model(batch)
+    model.set_progress(0.25)
+    torch.testing.assert_close(model(batch)["color_loss"], 0.5 * constant)  # 5 instead of 10
+    assert "progress" not in "".join(model.state_dict())
+    with pytest.raises(ValueError, match=r"progress must be in 0..1: got 2.0"):
+        model.set_progress(2.0)
+
+
+def test_pooled_volumes_know_their_occupied_voxels():
+    volume = make_model().encoder(make_batch())
+    assert volume.occupied.shape == (2, 4, 8, 8)
+    assert 0 < volume.occupied[0].sum() <= 40

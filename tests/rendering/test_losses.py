@@ -2,12 +2,25 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from pointcept.rendering import ColorLoss, DepthLoss, EikonalLoss, FreeSpaceLoss, RayContrastLoss, SDFLoss
+from pointcept.rendering import (
+    ColorLoss,
+    DepthLoss,
+    EikonalLoss,
+    FeatureCosineLoss,
+    FreeSpaceLoss,
+    NormalLoss,
+    RayContrastLoss,
+    SDFLoss,
+    SemanticLoss,
+    SmoothnessLoss,
+    WeightRamp,
+)
 from pointcept.rendering.renderer import Rendering
 from pointcept.structures import RayBatch, RayTargets
 
-ALL_LOSSES = (ColorLoss, DepthLoss, EikonalLoss, FreeSpaceLoss, SDFLoss)
+ALL_LOSSES = (ColorLoss, DepthLoss, EikonalLoss, FreeSpaceLoss, NormalLoss, SDFLoss, SmoothnessLoss)
 
 
 def case(valid: tuple[bool, ...] = (True, True), distance: tuple[float, ...] = (2.0, 1.0), **changes):
@@ -25,7 +38,9 @@ def case(valid: tuple[bool, ...] = (True, True), distance: tuple[float, ...] = (
     }
     rendering = Rendering(**(values | changes))
     targets = RayTargets(
-        color=torch.tensor([[[0.4, 0.2, 0.3], [0.5, 0.2, 0.8]]]), distance=torch.tensor([list(distance)])
+        color=torch.tensor([[[0.4, 0.2, 0.3], [0.5, 0.2, 0.8]]]),
+        distance=torch.tensor([list(distance)]),
+        normal=torch.tensor([[[0.0, 0, 1], [0, 1, 0]]]),
     )
     ones = torch.ones(1, 2)
     rays = RayBatch(
@@ -107,3 +122,96 @@ def test_invalid_rays_change_nothing(loss):
 def test_no_valid_ray_gives_zero_of_nothing(loss):
     total, count = loss()(*case(valid=(False, False)))
     assert total == 0 and count == 0
+
+
+def test_normal_by_hand():
+    rendered = torch.tensor([[[0.0, 0, 0.3], [0, 0.5, 0.5]]])  # their length does not count
+    check(NormalLoss(), case(normal=rendered), 0.0 + 1 - math.sqrt(0.5), 2)
+    rendering, targets, rays = case(normal=rendered)
+    unknown = targets.replace(normal=targets.normal * torch.tensor([[[1.0], [0.0]]]))
+    check(NormalLoss(), (rendering, unknown, rays), 0.0, 1)
+
+
+def test_smoothness_by_hand():
+    # SDF of ray 0: 0.4, 0.1, -0.2; of ray 1: 0.05, 0.3, 0. Within 0.25 m: the last two of ray 0, never two of ray 1.
+    gradient = torch.tensor([[1.0, 0, 0], [2, 0, 0], [0, 1, 0]]).expand(1, 2, 3, 3)
+    check(SmoothnessLoss(band_m=0.25), case(gradient=gradient), 2.0, 1)
+
+
+def test_feature_cosine_by_hand():
+    rendering, targets, rays = case(feature=torch.tensor([[[2.0, 0.0], [0.0, 3.0]]]))
+    targets = targets.replace(feature=torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]))
+    check(FeatureCosineLoss(), (rendering, targets, rays), 1 - math.sqrt(0.5), 1)
+
+
+def semantic_case(*segment: int):
+    rendering, targets, rays = case(feature=torch.tensor([[[2.0, 0.0], [0.0, 3.0]]]))
+    return rendering, targets.replace(segment=torch.tensor([list(segment)])), rays
+
+
+def test_semantic_by_hand():
+    # Ray 0 shows class 0 and is of class 0; logits 2 and 0: log(1 + e^-2). Ray 1 is ignored.
+    check(SemanticLoss(num_classes=2, temperature=0.5), semantic_case(0, -1), math.log(1 + math.exp(-2)), 1)
+    # Rays of one class do not disturb each other.
+    check(SemanticLoss(num_classes=2, temperature=0.5), semantic_case(0, 1), 2 * math.log(1 + math.exp(-2)), 2)
+
+
+def test_semantic_embeddings_from_a_file(tmp_path):
+    path = tmp_path / "classes.safetensors"
+    save_file({"embeddings": torch.tensor([[0.0, 5.0], [3.0, 0.0]])}, path)  # the classes swapped, not normalised
+    loss = SemanticLoss(embeddings=path, temperature=0.5)
+    check(loss, semantic_case(1, 0), 2 * math.log(1 + math.exp(-2)), 2)
+    assert not loss.state_dict()
+
+
+def test_semantic_messages(tmp_path):
+    with pytest.raises(ValueError, match="needs either embeddings or num_classes"):
+        SemanticLoss()
+    with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors does not exist"):
+        SemanticLoss(embeddings=tmp_path / "nowhere.safetensors")
+    save_file({"a": torch.zeros(2), "b": torch.zeros(2, 2)}, tmp_path / "two.safetensors")
+    with pytest.raises(ValueError, match="must hold one tensor, of shape"):
+        SemanticLoss(embeddings=tmp_path / "two.safetensors")
+    with pytest.raises(
+        ValueError, match=r"as wide as the class embeddings, 3: got 2. Set the field's feature_channels=3"
+    ):
+        SemanticLoss(num_classes=3)(*semantic_case(0, 1))
+    with pytest.raises(ValueError, match="below the number of class embeddings, 2: got 4"):
+        SemanticLoss(num_classes=2)(*semantic_case(4, 1))
+    with pytest.raises(ValueError, match="needs rendered features and labels: got no rendered feature and no label"):
+        SemanticLoss(num_classes=2)(*case())
+
+
+def test_features_of_another_width_are_named():
+    rendering, targets, rays = case(feature=torch.zeros(1, 2, 4))
+    with pytest.raises(ValueError, match="one width: got 4 rendered and 3 target channels"):
+        FeatureCosineLoss()(rendering, targets.replace(feature=torch.zeros(1, 2, 3)), rays)
+
+
+def test_missing_normals_and_gradients_are_named():
+    rendering, targets, rays = case()
+    with pytest.raises(ValueError, match="Set with_normals=True in the RaySampler"):
+        NormalLoss()(rendering, targets.replace(normal=None), rays)
+    with pytest.raises(ValueError, match="NormalLoss needs rendered normals"):
+        NormalLoss()(rendering.replace(normal=None), targets, rays)
+    for loss in (EikonalLoss(), SmoothnessLoss()):
+        with pytest.raises(ValueError, match="needs the gradient of the SDF: got none"):
+            loss(rendering.replace(gradient=None), targets, rays)
+
+
+def test_ramps_by_hand():
+    linear = WeightRamp(1.0, 3.0, begin=0.2, finish=0.6)
+    assert [linear(p) for p in (0.0, 0.2, 0.6, 1.0)] == [1.0, 1.0, 3.0, 3.0]
+    assert linear(0.3) == pytest.approx(1.5)
+    cosine = WeightRamp(0.0, 1.0, shape="cosine")
+    assert [cosine(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.5, 1.0])
+    assert cosine(0.25) == pytest.approx(0.5 - math.sqrt(0.5) / 2)
+    with pytest.raises(ValueError, match=r"0 <= begin < finish <= 1: got 0.5 and 0.5"):
+        WeightRamp(0.0, 1.0, begin=0.5, finish=0.5)
+
+
+def test_a_changing_weight_needs_the_progress():
+    assert ColorLoss(2.0).weight_at(None) == 2.0
+    assert ColorLoss(WeightRamp(0.0, 4.0)).weight_at(0.25) == 1.0
+    with pytest.raises(ValueError, match="The weight of color_loss changes over the run"):
+        ColorLoss(WeightRamp(0.0, 4.0)).weight_at(None)

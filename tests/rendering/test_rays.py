@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pointcept.rendering.rays import RaySampler, camera_rays, intersect_box, make_rays
+from pointcept.rendering.rays import RaySampler, camera_rays, intersect_box, make_rays, measured_normals
 from pointcept.structures import CameraBatch
 
 
@@ -123,3 +123,33 @@ def test_other_seeds_choose_other_pixels():
 def test_no_rays_are_refused():
     with pytest.raises(ValueError, match="num_rays must be at least 1: got 0"):
         RaySampler(num_rays=0)
+
+
+def test_normals_of_a_measured_plane_face_the_camera():
+    """A plane tilted about the camera's y axis, z = 2 + 0.5 x in the camera frame; the camera looks along world -x."""
+    height, width = 5, 6
+    intrinsic = torch.tensor([[40.0, 0, 2.5], [0, 40, 2], [0, 0, 1]])
+    camera_from_world = torch.eye(4)
+    camera_from_world[:3, :3] = torch.tensor([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]])
+    slant = (torch.arange(width) - 2.5) / 40
+    depth = (2 / (1 - 0.5 * slant)).expand(height, width).clone()
+    depth[4, 4] = 0.0
+    cameras = CameraBatch(
+        image=torch.zeros(1, 1, 3, height, width),
+        depth=depth[None, None],
+        intrinsic=intrinsic[None, None],
+        extrinsic=camera_from_world[None, None],
+        size_px=torch.tensor([[[height, width]]]),
+    )
+    pixel = torch.tensor([[[[2, 2], [0, 2], [4, 3], [3, 2]]]])  # inside, at the border, above a hole, inside
+    found = measured_normals(cameras, pixel)
+    in_camera = torch.tensor([0.5, 0.0, -1.0]) / 1.25**0.5
+    expected = camera_from_world[:3, :3].T @ in_camera
+    torch.testing.assert_close(found[0, [0, 3]], expected.expand(2, 3), atol=1e-4, rtol=0)
+    assert not found[0, [1, 2]].any()
+
+
+def test_rays_without_a_direction_miss():
+    box = torch.tensor([[[-1.0, -1, -1], [1, 1, 1]]])
+    near, far, hit = intersect_box(torch.zeros(1, 1, 3), torch.zeros(1, 1, 3), box, 0.01)
+    assert (near, far, hit) == (0, 1, False)

@@ -1,9 +1,23 @@
 import pytest
 import torch
 
-from pointcept.rendering import NeuSRenderer, NeuSSampler, SDFField, UniformSampler
-from pointcept.rendering.renderer import neus_alpha, weights_from_alpha
-from pointcept.structures import FeatureVolume, RayBatch
+from pointcept.rendering import (
+    DensityWeighting,
+    DepthGuidedSampler,
+    EikonalLoss,
+    ErrorBoundedSampler,
+    NeuSRenderer,
+    NeuSSampler,
+    NeuSWeighting,
+    OccupancySampler,
+    SDFField,
+    UniformSampler,
+    UniSurfWeighting,
+    VolSDFWeighting,
+    VolumeRenderer,
+)
+from pointcept.rendering.weights import neus_alpha, weights_from_alpha
+from pointcept.structures import FeatureVolume, RayBatch, RayTargets
 
 
 def make_rays(count: int, scenes: int = 2) -> RayBatch:
@@ -46,7 +60,7 @@ def test_weights_by_hand():
 
 def test_a_wall_is_rendered_at_its_distance_with_its_normal():
     """The volume holds the exact SDF of the plane x = 1.2; the decoder is set to hand it through."""
-    field = SDFField(2, hidden_channels=1, geometry_channels=1, sdf_blocks=0, initial_sharpness=400.0)
+    field = SDFField(2, hidden_channels=1, geometry_channels=1, sdf_blocks=0)
     with torch.no_grad():
         for decoder in (field.sdf_decoder,):
             decoder.inputs[0].weight.fill_(1.0)
@@ -57,7 +71,7 @@ def test_a_wall_is_rendered_at_its_distance_with_its_normal():
     features = (1.2 - centres).expand(1, 2, 20, 20, 20).contiguous()
     volume = FeatureVolume(features, torch.tensor([[[0.0, 0, 0], [2, 2, 2]]]))
     rays = make_rays(50, scenes=1)
-    rendering = NeuSRenderer(field, NeuSSampler(64, 64))(volume, rays, None)
+    rendering = NeuSRenderer(field, NeuSSampler(64, 64), initial_sharpness=400.0)(volume, rays, None)
     expected = (1.2 - rays.origins[..., 0]) / rays.directions[..., 0]
     hit = expected < 1.5
     assert hit.sum() > 40
@@ -72,8 +86,8 @@ def test_feature_decoded_after_compositing_equals_decoding_every_sample():
     rendering = renderer(volume, rays, None)
     positions = rays.origins[:, :, None] + rays.directions[:, :, None] * rendering.sample_distance[..., None]
     field = renderer.field
-    samples = field(volume, field.branches(volume), positions.flatten(1, 2), torch.zeros(2, 36, 3))
-    per_sample = field.feature_decoder.head(samples.feature).reshape(2, 4, 9, 5)
+    samples = field(volume, positions.flatten(1, 2), torch.zeros(2, 36, 3))
+    per_sample = field.decode_feature(torch.cat(samples.feature, dim=-1), torch.ones(2, 36)).reshape(2, 4, 9, 5)
     torch.testing.assert_close(rendering.feature, (per_sample * rendering.weight[..., None]).sum(2))
 
 
@@ -109,3 +123,104 @@ def test_start_positions_are_where_intervals_begin():
 def test_rays_of_other_scenes_are_refused():
     with pytest.raises(ValueError, match="must hold the same scenes: got 1 and 2"):
         make_renderer()(make_volume(2), make_rays(3, scenes=1), None)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "weighting"),
+    [
+        (NeuSSampler(6, 3), NeuSWeighting()),
+        (ErrorBoundedSampler(6, 8, 3, num_rounds=2), VolSDFWeighting()),
+        (UniformSampler(9), UniSurfWeighting()),
+        (UniformSampler(9, spacing="log"), DensityWeighting()),
+        (DepthGuidedSampler(4, 3, 2), NeuSWeighting()),
+        (OccupancySampler(9), NeuSWeighting()),
+    ],
+)
+@pytest.mark.parametrize("gradient", ["analytic", "finite_difference", "none"])
+def test_pieces_evaluated_again_equal_everything_at_once(sampler, weighting, gradient):
+    """Values and gradients of the path that saves memory, against plain autograd."""
+    results = []
+    for piece_size in (None, 40):
+        torch.manual_seed(0)
+        field = SDFField(8, hidden_channels=8, geometry_channels=4, feature_channels=5, gradient=gradient)
+        renderer = VolumeRenderer(field, sampler, weighting, piece_size=piece_size)
+        renderer.zero_grad()
+        volume = make_volume()
+        occupied = torch.rand(2, 6, 6, 6, generator=torch.Generator().manual_seed(2)) > 0.7
+        volume = volume.replace(features=volume.features.requires_grad_(), occupied=occupied)
+        rendering = renderer(volume, make_rays(7), torch.tensor([1, 2]), torch.full((2, 7), 0.8))
+        assert (rendering.gradient is None) == (gradient == "none")
+        outputs = [value for value in vars(rendering).values() if value is not None and value.requires_grad]
+        sum(value.square().sum() for value in outputs).backward()
+        grads = {name: p.grad.clone() for name, p in renderer.named_parameters() if p.grad is not None}
+        results.append(({"volume": volume.features.grad, **grads}, outputs))
+    (whole_grads, whole), (piece_grads, pieces) = results
+    for found, expected in zip(pieces, whole, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert whole_grads.keys() == piece_grads.keys()
+    for name, expected in whole_grads.items():
+        torch.testing.assert_close(piece_grads[name], expected, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_evaluation_has_normals_whatever_the_gradient_mode():
+    field = SDFField(8, hidden_channels=8, geometry_channels=4, gradient="none")
+    renderer = NeuSRenderer(field, UniformSampler(5))
+    assert renderer(make_volume(), make_rays(3), None).normal is None
+    assert renderer.render_chunks(make_volume(), make_rays(3), chunk_size=2)[0].normal.shape == (2, 2, 3)
+
+
+def test_frozen_fields_still_teach_the_volume():
+    renderer = make_renderer(piece_size=20).requires_grad_(False)
+    volume = make_volume()
+    volume = volume.replace(features=volume.features.requires_grad_())
+    renderer(volume, make_rays(5), None).color.sum().backward()
+    assert volume.features.grad.any()
+
+
+def with_ray(**changes) -> RayBatch:
+    """Rays of which the second of the first scene is changed."""
+    rays = make_rays(3)
+    values = {name: value.clone() for name, value in vars(rays).items()}
+    for name, value in changes.items():
+        values[name][0, 1] = torch.as_tensor(value, dtype=values[name].dtype)
+    return RayBatch(**values)
+
+
+BAD_RAYS = [
+    {"directions": [0.0, 0, 0]},
+    {"directions": [float("nan"), 0, 1]},
+    {"origins": [float("inf"), 0, 0]},
+    {"near": 2.0, "far": 1.0},
+]
+
+
+@pytest.mark.parametrize("changes", BAD_RAYS)
+def test_valid_rays_that_cannot_be_followed_are_named(changes):
+    with pytest.raises(ValueError, match=r"Valid rays must be finite, .* ray 1 of scene 0"):
+        make_renderer()(make_volume(), with_ray(**changes), None)
+
+
+@pytest.mark.parametrize("changes", BAD_RAYS)
+def test_invalid_rays_may_hold_anything(changes):
+    renderer, expected = make_renderer(piece_size=20), make_renderer()(make_volume(), make_rays(3), None)
+    rays = with_ray(valid=False, **changes)
+    rendering = renderer(make_volume(), rays, None)
+    assert all(value.isfinite().all() for value in vars(rendering).values())
+    total, _ = EikonalLoss()(rendering, RayTargets(rays.directions, rays.near), rays)
+    total.backward()
+    assert all(p.grad.isfinite().all() for p in renderer.parameters() if p.grad is not None)
+    torch.testing.assert_close(rendering.color[1], expected.color[1])
+
+
+def test_no_rays_and_no_valid_rays_are_defined():
+    rays = make_rays(3)
+    nothing = RayBatch(**{name: value[:, :0] for name, value in vars(rays).items()})
+    assert make_renderer()(make_volume(), nothing, torch.tensor([1, 2])).color.shape == (2, 0, 3)
+    missing = rays.replace(valid=torch.zeros_like(rays.valid))
+    assert make_renderer()(make_volume(), missing, None).color.isfinite().all()
+
+
+def test_rays_on_another_device_are_refused():
+    rays = make_rays(3).to("meta")
+    with pytest.raises(ValueError, match="must be on one device: got meta and cpu"):
+        make_renderer()(make_volume(), rays, None)

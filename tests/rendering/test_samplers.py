@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pointcept.rendering.samplers import NeuSSampler, UniformSampler, coarse_weights, invert_histogram
+from pointcept.rendering.samplers import NeuSSampler, RayProbe, UniformSampler, coarse_weights, invert_histogram
 from pointcept.structures import RayBatch
 
 
@@ -21,14 +21,14 @@ def unused(distance):
 
 
 def test_uniform_edges_are_equally_spaced_without_a_seed():
-    samples = UniformSampler(4)(straight_rays(), unused, None)
+    samples = UniformSampler(4)(straight_rays(), RayProbe(unused), None)
     torch.testing.assert_close(samples.edges[1, 2], torch.tensor([1.0, 2, 3, 4, 5]))
     torch.testing.assert_close(samples.middles[0, 0], torch.tensor([1.5, 2.5, 3.5, 4.5]))
     torch.testing.assert_close(samples.lengths, torch.ones(2, 3, 4))
 
 
 def test_stratified_edges_stay_in_their_stratum():
-    edges = UniformSampler(4)(straight_rays(), unused, torch.tensor([1, 2])).edges
+    edges = UniformSampler(4)(straight_rays(), RayProbe(unused), torch.tensor([1, 2])).edges
     lower, upper = torch.tensor([1.0, 1.5, 2.5, 3.5, 4.5]), torch.tensor([1.5, 2.5, 3.5, 4.5, 5.0])
     assert (edges >= lower).all() and (edges <= upper).all()
     assert torch.unique(edges[..., 1]).numel() == 6  # every ray has its own jitter
@@ -56,7 +56,7 @@ def test_coarse_weights_peak_at_the_surface():
 
 @pytest.mark.parametrize("seed", [None, torch.tensor([3, 4])])
 def test_importance_samples_gather_at_the_surface(seed):
-    samples = NeuSSampler(16, 8)(straight_rays(), lambda distance: 3.1 - distance, seed)
+    samples = NeuSSampler(16, 8)(straight_rays(), RayProbe(lambda distance: 3.1 - distance), seed)
     edges = samples.edges
     assert edges.shape == (2, 3, 25) and (edges.diff(dim=-1) >= 0).all()
     assert (edges[..., 0] >= 1).all() and (edges[..., -1] <= 5).all()

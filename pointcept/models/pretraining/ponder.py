@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pointcept.registry import MODELS
 from pointcept.rendering.losses import RenderingLoss
 from pointcept.rendering.rays import RaySampler, make_rays
-from pointcept.rendering.renderer import NeuSRenderer
+from pointcept.rendering.renderer import VolumeRenderer
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
 from pointcept.utils.distributed import all_reduce_sum, get_world_size
 
@@ -32,7 +32,7 @@ class Ponder(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        renderer: NeuSRenderer,
+        renderer: VolumeRenderer,
         losses: Sequence[RenderingLoss],
         ray_sampler: RaySampler,
         render_chunk: int = 8192,
@@ -45,10 +45,10 @@ class Ponder(nn.Module):
             raise ValueError(f"Each loss may be given once: got {names}. Merge the repeated terms.")
         self.encoder = encoder
         self.renderer = renderer
-        self.losses = tuple(losses)
-        self.register_buffer("loss_weights", torch.tensor([float(loss.weight) for loss in losses]), persistent=False)
+        self.losses = nn.ModuleList(losses)
         self.ray_sampler = ray_sampler
         self.render_chunk = render_chunk
+        self.progress: float | None = None
 
     def forward(self, batch: SceneBatch) -> dict[str, Tensor]:
         """Loss terms in training, rendered views in evaluation.
@@ -66,13 +66,25 @@ class Ponder(nn.Module):
         if not self.training:
             return self.render_views(volume, batch.cameras)
         rays, targets = self.ray_sampler(batch.cameras, volume.box, batch.seed)
-        rendering = self.renderer(volume, rays, batch.seed)
+        rendering = self.renderer(volume, rays, batch.seed, targets.distance)
         sums, counts = zip(*(loss(rendering, targets, rays) for loss in self.losses), strict=True)
         # Means over the batches of all processes: averaging gradients over processes then gives the gradient of the
         # mean over the global batch, however its rays are spread.
         counts = all_reduce_sum(torch.stack(counts)) / get_world_size()
         means = torch.stack(sums) / counts.clamp(min=torch.finfo(counts.dtype).eps)
-        return dict(zip((loss.name for loss in self.losses), (self.loss_weights * means).unbind(), strict=True))
+        return {
+            loss.name: mean * loss.weight_at(self.progress)
+            for loss, mean in zip(self.losses, means.unbind(), strict=True)
+        }
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the model which fraction of the run's optimizer steps is done, for weights that change over the run.
+
+        To be called before every step: the model neither counts steps nor stores the progress in its state.
+        """
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress must be in 0..1: got {progress}. Give the steps done divided by all steps.")
+        self.progress = progress
 
     def render_views(self, volume: FeatureVolume, cameras: CameraBatch) -> dict[str, Tensor]:
         """Every pixel of every view, without gradients.
@@ -125,9 +137,8 @@ class Ponder(nn.Module):
         axes = [torch.arange(float(low), float(high), voxel_size_m) for low, high in zip(origin, end, strict=True)]
         z, y, x = torch.meshgrid(*reversed(axes), indexing="ij")
         positions = torch.stack((x, y, z), dim=-1).reshape(1, -1, 3).to(scene.box)
-        rows, _ = self.renderer.field.branches(scene)
         chunks = positions.split(self.render_chunk * 32, dim=1)
-        sdf = torch.cat([self.renderer.field.query_sdf(scene, rows, chunk) for chunk in chunks], dim=1)
+        sdf = torch.cat([self.renderer.field.query_sdf(scene, chunk) for chunk in chunks], dim=1)
         return sdf.reshape(x.shape), origin
 
     @torch.no_grad()
@@ -136,11 +147,10 @@ class Ponder(nn.Module):
     ) -> Float[Tensor, "M 3"]:
         """Colour (0..1) at positions (metres, world frame) of one scene, seen against the SDF's gradient."""
         scene = self._scene(volume, scene_index)
-        rows = self.renderer.field.branches(scene)
         colors = []
         for chunk in positions[None].split(self.render_chunk * 32, dim=1):
-            normal = F.normalize(self.renderer.field(scene, rows, chunk, torch.zeros_like(chunk)).gradient, dim=-1)
-            colors.append(self.renderer.field(scene, rows, chunk, -normal).color[0])
+            normal = F.normalize(self.renderer.field(scene, chunk, torch.zeros_like(chunk)).gradient, dim=-1)
+            colors.append(self.renderer.field(scene, chunk, -normal).color[0])
         return torch.cat(colors)
 
     def _scene(self, volume: FeatureVolume, scene_index: int) -> FeatureVolume:

@@ -1,0 +1,168 @@
+"""What rendered features are compared with: embeddings of classes, features of a teacher, each other's targets."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor
+
+from pointcept.registry import LOSSES
+from pointcept.rendering.losses import RenderingLoss, SumAndCount, masked_sum
+from pointcept.rendering.renderer import Rendering
+from pointcept.rendering.schedules import WeightRamp
+from pointcept.structures import RayBatch, RayTargets
+
+
+@LOSSES.register()
+class RayContrastLoss(RenderingLoss):
+    """Each ray's feature should be nearest to its own target among those of all rays (InfoNCE, arXiv 1807.03748).
+
+    Cross-entropy (nats) of the rendered, normalised features' products with all target features, divided by the
+    temperature. Rays without a measured distance or with an all-zero target are no queries, but their targets are
+    candidates, as in PonderV2.
+
+    Args:
+        weight: Factor of the term.
+        temperature: Divides the products.
+    """
+
+    name = "feature_loss"
+
+    def __init__(self, weight: float | WeightRamp = 0.1, temperature: float = 0.01) -> None:
+        super().__init__(weight)
+        self.temperature = temperature
+
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+        """Sum over rays with a target feature."""
+        rendered, target = _feature_pair(self, rendering, targets)
+        rendered, target = F.normalize(rendered.flatten(0, 1), dim=-1), target.flatten(0, 1)
+        logits = rendered @ target.T / self.temperature
+        own = torch.arange(target.shape[0], device=target.device)
+        query = (target != 0).any(dim=-1) & (rays.valid & (targets.distance > 0)).flatten()
+        return masked_sum(F.cross_entropy(logits, own, reduction="none"), query)
+
+
+@LOSSES.register()
+class FeatureCosineLoss(RenderingLoss):
+    """Mean over valid rays with a target feature of 1 - cos(rendered, target), 0..2, no unit.
+
+    For dense features of a frozen teacher (as in feature field distillation, arXiv 2205.15585, there with L2). An
+    all-zero target is none.
+
+    Args:
+        weight: Factor of the term.
+    """
+
+    name = "feature_cosine_loss"
+
+    def __init__(self, weight: float | WeightRamp = 1.0) -> None:
+        super().__init__(weight)
+
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+        """Sum over valid rays with a target feature."""
+        rendered, target = _feature_pair(self, rendering, targets)
+        cosine = (F.normalize(rendered, dim=-1) * F.normalize(target, dim=-1)).sum(dim=-1)
+        return masked_sum(1 - cosine, rays.valid & (target != 0).any(dim=-1))
+
+
+@LOSSES.register()
+class SemanticLoss(RenderingLoss):
+    """Cross-entropy over class embeddings: the rendered feature should be nearest to that of the ray's class.
+
+    Mean over valid rays with a class of -log softmax_k(cos(rendered, e_k) / temperature) at the class, nats (LSeg,
+    arXiv 2201.03546). It uses labels. Unlike contrast between rays, rays of one class do not repel each other.
+
+    Args:
+        weight: Factor of the term.
+        embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings.
+        num_classes: Instead of a file: one-hot embeddings of so many classes.
+        temperature: Divides the cosines.
+    """
+
+    name = "semantic_loss"
+    table: Float[Tensor, "K D"]
+
+    def __init__(
+        self,
+        weight: float | WeightRamp = 0.1,
+        embeddings: str | Path | None = None,
+        num_classes: int | None = None,
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__(weight)
+        if (embeddings is None) == (num_classes is None):
+            raise ValueError(
+                f"SemanticLoss needs either embeddings or num_classes: got {embeddings!r} and {num_classes!r}."
+            )
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive: got {temperature}.")
+        table = torch.eye(num_classes) if embeddings is None else read_embeddings(embeddings)
+        self.register_buffer("table", F.normalize(table, dim=-1), persistent=False)
+        self.temperature = temperature
+
+    def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
+        """Sum over valid rays with a class.
+
+        Raises:
+            ValueError: nothing to compare, features of another width than the embeddings, or (on a CPU) a label beyond
+                the last class.
+        """
+        if rendering.feature is None or targets.segment is None:
+            raise ValueError(
+                "SemanticLoss needs rendered features and labels: got "
+                f"{'no' if rendering.feature is None else 'a'} rendered feature and "
+                f"{'no' if targets.segment is None else 'a'} label. Set the field's feature_channels, and load labels."
+            )
+        num_classes, width = self.table.shape
+        if rendering.feature.shape[-1] != width:
+            raise ValueError(
+                f"Rendered features must be as wide as the class embeddings, {width}: got "
+                f"{rendering.feature.shape[-1]}. Set the field's feature_channels={width}."
+            )
+        segment = targets.segment
+        if segment.device.type == "cpu" and segment.numel() and int(segment.max()) >= num_classes:
+            raise ValueError(
+                f"Labels must be below the number of class embeddings, {num_classes}: got {int(segment.max())}. "
+                "Give an embedding for every class."
+            )
+        logits = F.normalize(rendering.feature, dim=-1) @ self.table.to(rendering.feature).T / self.temperature
+        has_class = segment >= 0
+        loss = F.cross_entropy(logits.flatten(0, 1), segment.clamp(min=0).flatten(), reduction="none")
+        return masked_sum(loss.view(segment.shape), rays.valid & has_class)
+
+
+def read_embeddings(path: str | Path) -> Float[Tensor, "K D"]:
+    """The one matrix in a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not hold exactly one matrix.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"The class embeddings must be a safetensors file: {path} does not exist.")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2]
+    if len(matrices) != 1 or len(tensors) != 1:
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        raise ValueError(f"{path} must hold one tensor, of shape (classes, D): got {shapes}.")
+    return matrices[0].float()
+
+
+def _feature_pair(loss: RenderingLoss, rendering: Rendering, targets: RayTargets) -> tuple[Tensor, Tensor]:
+    name = type(loss).__name__
+    if rendering.feature is None or targets.feature is None:
+        raise ValueError(
+            f"{name} needs rendered and target features: got "
+            f"{'no' if rendering.feature is None else 'a'} rendered and "
+            f"{'no' if targets.feature is None else 'a'} target feature. Set the field's feature_channels and give "
+            "the rays target features."
+        )
+    if rendering.feature.shape[-1] != targets.feature.shape[-1]:
+        raise ValueError(
+            f"{name} needs features of one width: got {rendering.feature.shape[-1]} rendered and "
+            f"{targets.feature.shape[-1]} target channels. Set the field's feature_channels to the latter."
+        )
+    return rendering.feature, targets.feature
