@@ -91,8 +91,5 @@ fi
 use_python "$python"
 PYTHONPATH=$ROOT:$CALLED_FROM${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
-# OpenMP's threads wait by spinning, which stalls training where loader workers or others need the same cores.
-: "${GOMP_SPINCOUNT:=1000}"
-export GOMP_SPINCOUNT
 exec "$PYTHON" -m pointcept.train --config-file "$config" ${gpus:+--num-gpus "$gpus"} --num-machines "$machines" \
     --machine-rank "$machine_rank" --dist-url "$dist_url" $overwrite --options "save_path='$save_path'" "$@"

@@ -37,6 +37,7 @@ model = dict(
         type="NeuSRenderer",
         field=dict(type="SDFField", in_channels=32, hidden_channels=32, geometry_channels=15),
         sampler=dict(type="NeuSSampler", num_samples=32, num_importance=16),
+        piece_size=None,  # these sizes fit into memory, so nothing needs to be computed twice
     ),
     losses=[
         dict(type="ColorLoss", weight=10.0),

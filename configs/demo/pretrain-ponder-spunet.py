@@ -6,5 +6,5 @@ _rooms = dict(type="SyntheticRoomDataset", data_root="data/synthetic_rooms", num
 data = dict(train=dict(**_rooms, split="train"), val=dict(**_rooms, split="val"))
 
 batch_size = 2
-epoch = 10
+epoch = 12
 eval_epoch = 2

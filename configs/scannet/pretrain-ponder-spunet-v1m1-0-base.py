@@ -19,6 +19,7 @@ model = dict(
     renderer=dict(
         field=dict(in_channels=128, hidden_channels=128, geometry_channels=64),
         sampler=dict(num_samples=96, num_importance=36),
+        piece_size=8192,
     ),
 )
 
