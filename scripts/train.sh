@@ -91,5 +91,8 @@ fi
 use_python "$python"
 PYTHONPATH=$ROOT:$CALLED_FROM${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
+# OpenMP's threads wait by spinning; a short spin costs nothing on an idle machine and a third on a busy one.
+: "${GOMP_SPINCOUNT:=10000}"
+export GOMP_SPINCOUNT
 exec "$PYTHON" -m pointcept.train --config-file "$config" ${gpus:+--num-gpus "$gpus"} --num-machines "$machines" \
     --machine-rank "$machine_rank" --dist-url "$dist_url" $overwrite --options "save_path='$save_path'" "$@"
