@@ -13,5 +13,5 @@ _scene = dict(
 data = dict(train=dict(**_scene, loop=20), val=dict(**_scene, num_views=8))
 
 batch_size = 1
-epoch = 30
-eval_epoch = 3
+epoch = 24
+eval_epoch = 2
