@@ -214,6 +214,8 @@ class Trainer:
         batches = self._remaining_batches()
         while self.step_in_epoch < self.steps_per_epoch:
             self._call("before_step")
+            if hasattr(self.model, "set_progress"):  # losses whose weights change over the run
+                self.model.set_progress(self.step / self.total_steps)
             self._run_step(batches)
             self.records = self._monitor.collect()
             self._call("after_step")

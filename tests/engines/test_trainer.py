@@ -233,3 +233,11 @@ def test_loading_never_advances_the_generator_that_models_draw_from(tmp_path):
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_model_is_told_the_progress_of_the_run_before_every_step(tmp_path):
+    trainer = make_trainer(tmp_path, num_epochs=2)  # 3 steps per epoch
+    told = []
+    trainer.model.set_progress = told.append
+    trainer.train()
+    assert told == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
