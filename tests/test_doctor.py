@@ -90,7 +90,7 @@ def test_suggestions(monkeypatch):
 
 
 def test_a_table_is_aligned():
-    assert doctor.table("T", ("a", "bb"), [("xxx", "y")]) == "T\n  a    bb\n  ---  --\n  xxx  y\n\n"
+    assert doctor.table("T", ("a", "bb"), [("abc", "y")]) == "T\n  a    bb\n  ---  --\n  abc  y\n\n"
 
 
 def test_the_command_runs():

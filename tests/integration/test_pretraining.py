@@ -123,6 +123,12 @@ def test_killed_three_times_and_resumed_gives_the_same_weights_bit_by_bit(workpl
     assert different == []
 
 
+def test_more_processes_than_validation_scenes_finish_with_figures(workplace):
+    assert train(workplace, "wide", "epoch=1", "eval_epoch=1", processes=2) == 0
+    metrics = json.loads((workplace / "wide/metrics.json").read_text())
+    assert metrics["steps"] == 2 and metrics["psnr"] > 0
+
+
 def test_two_processes_train_like_one(workplace):
     """Uniform samples: importance sampling of an untrained field turns rounding into other sample positions."""
     common = [

@@ -44,7 +44,9 @@ class MeshWriter(Hook):
         trainer = self.trainer
         if not (trainer.is_finished and is_main_process()) or trainer.val_loader is None:
             return
-        batch = next(iter(trainer.val_loader)).to(trainer.device)
+        # From the data set: this process has no share of the loader where there are more processes than scenes.
+        loader = trainer.val_loader
+        batch = loader.collate_fn([loader.dataset[0]]).to(trainer.device)
         trainer.model.eval()
         try:
             surface, colors = scene_surface(trainer.model, batch, 0, voxel_size_m=self._voxel_size_m)
