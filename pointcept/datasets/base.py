@@ -26,6 +26,8 @@ class SceneDataset(torch.utils.data.Dataset):
         segment_key: File of class ids, without ``.npy``; None reads none.
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the scenes.
+        labelled_points: JSON file of the points of each scene whose labels may be used, ``{"scene": [row, ...]}``; all
+            other points become unlabelled (-1). None uses all labels.
 
     Raises:
         FileNotFoundError: a split does not exist.
@@ -41,6 +43,7 @@ class SceneDataset(torch.utils.data.Dataset):
         segment_key: str | None = "segment20",
         condition: str = "ScanNet",
         loop: int = 1,
+        labelled_points: str | Path | None = None,
     ) -> None:
         if loop < 1:
             raise ValueError(f"loop must be at least 1: got {loop}.")
@@ -53,6 +56,7 @@ class SceneDataset(torch.utils.data.Dataset):
         self.segment_key = segment_key
         self.condition = condition
         self.loop = loop
+        self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), self.scenes)
 
     def __len__(self) -> int:
         return len(self.scenes) * self.loop
@@ -69,6 +73,8 @@ class SceneDataset(torch.utils.data.Dataset):
     def read(self, scene: Path, rng: np.random.Generator) -> PointSample:
         """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
         coord, point = read_cloud(scene, self.segment_key)
+        if self._labelled is not None and "segment" in point:
+            point["segment"] = _only(point["segment"], self._labelled[scene.name], scene)
         return PointSample(coord=coord, point=point, scene={"name": scene.name, "condition": self.condition})
 
 
@@ -148,6 +154,40 @@ def read_cloud(folder: Path, segment_key: str | None) -> tuple[Float[np.ndarray,
                 f"{folder / stem}.npy must be finite: {wrong} of {len(array)} rows are not. Convert the scene again."
             )
     return coord, point
+
+
+def read_labelled_points(path: Path, scenes: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Rows of the points of each scene whose labels may be used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no JSON dict of lists of rows, or lacks a scene.
+    """
+    try:
+        rows = json.loads(path.read_text())
+        table = {name: np.asarray(rows[name], dtype=np.int64).reshape(-1) for name in (s.name for s in scenes)}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"labelled_points must be a file: {path} does not exist. Correct the path.") from None
+    except KeyError as error:
+        raise ValueError(
+            f"labelled_points must list every scene of the split: {path} lacks {error}. Add it, with [] for no labels."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f'labelled_points must be JSON such as {{"scene0000_00": [3, 17]}}: {path} is not ({error}). Correct it.'
+        ) from error
+    return table
+
+
+def _only(segment: np.ndarray, rows: np.ndarray, scene: Path) -> np.ndarray:
+    if len(rows) and (rows.min() < 0 or rows.max() >= len(segment)):
+        raise ValueError(
+            f"labelled_points must be rows of the scene's cloud: {scene} has {len(segment)} points and the file lists "
+            f"rows {rows.min()}..{rows.max()}. Make the file for these clouds."
+        )
+    kept = np.full_like(segment, -1)
+    kept[rows] = segment[rows]
+    return kept
 
 
 def _read_array(path: Path) -> np.ndarray:

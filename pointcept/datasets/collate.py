@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointcept.structures import CameraBatch, PointBatch, PointSample, SceneBatch, Views
+from pointcept.structures import CameraBatch, OriginBatch, PointBatch, PointSample, SceneBatch, Views
 
 _LABELS = ("segment", "instance")
 
@@ -29,6 +29,7 @@ def collate(samples: Sequence[PointSample]) -> SceneBatch:
         name=tuple(sample.name for sample in samples),
         points=_collate_points(samples),
         cameras=_collate_views(samples),
+        origin=_collate_origins(samples),
     )
 
 
@@ -78,6 +79,27 @@ def _all_or_none(samples: Sequence[PointSample], key: str) -> bool:
 
 def _join(samples: Sequence[PointSample], key: str, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.concatenate([sample.point[key] for sample in samples])).to(dtype)
+
+
+def _collate_origins(samples: Sequence[PointSample]) -> OriginBatch | None:
+    """The clouds before voxelization, of samples whose ``GridSample`` kept the way back to them."""
+    lacking = [sample.name for sample in samples if "inverse" not in sample.scene]
+    if len(lacking) == len(samples):
+        return None
+    if lacking:
+        raise ValueError(
+            f"All samples of a batch or none must know their original points: scenes {lacking} do not. Use "
+            "GridSample(return_inverse=True) for all of them."
+        )
+    inverses = [sample.scene["inverse"] for sample in samples]
+    starts = np.cumsum([0, *(sample.num_points for sample in samples[:-1])])
+    labels = [sample.scene.get("origin_segment") for sample in samples]
+    has_labels = all(label is not None for label in labels)
+    return OriginBatch(
+        inverse=torch.from_numpy(np.concatenate([i + start for i, start in zip(inverses, starts, strict=True)])),
+        offset=torch.tensor([len(inverse) for inverse in inverses]).cumsum(0),
+        segment=torch.from_numpy(np.concatenate(labels)).long() if has_labels else None,
+    )
 
 
 def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:

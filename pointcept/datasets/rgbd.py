@@ -58,7 +58,7 @@ class RGBDSceneDataset(SceneDataset):
         data_root: Folder of the data set.
         rgbd_root: Folder of the frames; ``data_root/rgbd`` by default.
         transform: Applied in this order.
-        num_views: Frames per item.
+        num_views: Frames per item; 0 gives clouds alone.
         view_split: ``"train"``: all but the held-out frames; ``"heldout"``: only those; ``"all"``: both.
         holdout_every: Of every so many frames of a scene the last is held out.
         frame_interval: Of the frames of ``view_split``, every so many are used.
@@ -68,6 +68,7 @@ class RGBDSceneDataset(SceneDataset):
         segment_key: File of the points' class ids, without ``.npy``; None reads no labels, of views neither.
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the scenes.
+        labelled_points: As of :class:`SceneDataset`.
 
     Raises:
         FileNotFoundError: a split, the folder of the frames, or that of a scene does not exist.
@@ -91,6 +92,7 @@ class RGBDSceneDataset(SceneDataset):
         segment_key: str | None = "segment20",
         condition: str = "ScanNet",
         loop: int = 1,
+        labelled_points: str | Path | None = None,
     ) -> None:
         super().__init__(
             split=split,
@@ -99,14 +101,14 @@ class RGBDSceneDataset(SceneDataset):
             segment_key=segment_key,
             condition=condition,
             loop=loop,
+            labelled_points=labelled_points,
         )
         held_out(0, holdout_every)
         if view_split not in VIEW_SPLITS:
             raise ValueError(f"view_split must be one of {', '.join(VIEW_SPLITS)}: got {view_split!r}.")
-        if num_views < 1 or frame_interval < 1:
+        if num_views < 0 or frame_interval < 1:
             raise ValueError(
-                f"num_views and frame_interval must be at least 1: got {num_views} and {frame_interval}. "
-                "Use SceneDataset for clouds without views."
+                f"num_views must not be negative and frame_interval at least 1: got {num_views} and {frame_interval}."
             )
         if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
             raise ValueError(f"image_size must be (height, width) in pixels: got {image_size}.")
@@ -120,13 +122,16 @@ class RGBDSceneDataset(SceneDataset):
         self.image_size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         self.depth_scale = depth_scale
         self.max_depth_m = max_depth_m
-        self._require_frames()
+        if num_views > 0:
+            self._require_frames()
         self._skip = read_skip_list(self.data_root / "skip.lst")
         self._frames: dict[str, SceneFrames] = {}
 
     def read(self, scene: Path, rng: np.random.Generator) -> PointSample:
         """The cloud and the chosen views of one scene; ``rng`` chooses the views, unless they are held out."""
         sample = super().read(scene, rng)
+        if self.num_views == 0:
+            return sample
         frames = self._scene_frames(scene.name)
         is_fixed = self.view_split == "heldout"
         chosen = frames.spread(self.num_views) if is_fixed else frames.draw(self.num_views, rng)

@@ -19,7 +19,7 @@ class SyntheticRoomDataset(RGBDSceneDataset):
     ``holdout_every``.
 
     Args:
-        split: ``"train"`` or ``"val"``.
+        split: ``"train"`` or ``"val"``, or a JSON file in ``data_root`` that lists rooms such as ``"train/room_0000"``.
         data_root: Folder for the rooms.
         num_train: Rooms of the split "train".
         num_val: Rooms of the split "val".
@@ -28,11 +28,12 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         num_frames: Frames per room.
         holdout_every: Of every so many frames of a room the last is held out.
         transform: Applied in this order.
-        num_views: Frames per item.
+        num_views: Frames per item; 0 gives clouds alone.
         view_split: ``"train"``: all but the held-out frames; ``"heldout"``: only those; ``"all"``: both.
         segment_key: File of the points' class ids, without ``.npy``; None reads no labels, of views neither.
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the rooms.
+        labelled_points: As of :class:`SceneDataset`.
 
     Raises:
         ValueError: an argument is out of range, or ``data_root`` holds other rooms.
@@ -41,7 +42,7 @@ class SyntheticRoomDataset(RGBDSceneDataset):
     def __init__(
         self,
         *,
-        split: Literal["train", "val"],
+        split: str | Sequence[str],
         data_root: str | Path = "data/synthetic_rooms",
         num_train: int = 32,
         num_val: int = 4,
@@ -55,6 +56,7 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         segment_key: str | None = "segment20",
         condition: str = "SyntheticRooms",
         loop: int = 1,
+        labelled_points: str | Path | None = None,
     ) -> None:
         settings = RoomSettings(image_size=tuple(frame_size), num_frames=num_frames, holdout_every=holdout_every)
         super().__init__(
@@ -67,4 +69,5 @@ class SyntheticRoomDataset(RGBDSceneDataset):
             segment_key=segment_key,
             condition=condition,
             loop=loop,
+            labelled_points=labelled_points,
         )

@@ -2,5 +2,13 @@
 
 from pointcept.evaluation.image_metrics import depth_errors, psnr, ssim
 from pointcept.evaluation.rendering import RenderingEvaluator
+from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator, confusion_matrix
 
-__all__ = ["RenderingEvaluator", "depth_errors", "psnr", "ssim"]
+__all__ = [
+    "RenderingEvaluator",
+    "SemanticSegmentationEvaluator",
+    "confusion_matrix",
+    "depth_errors",
+    "psnr",
+    "ssim",
+]

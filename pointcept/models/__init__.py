@@ -1,5 +1,5 @@
 """Models that configs can name."""
 
-from pointcept.models import backbones, encoders, pretraining
+from pointcept.models import backbones, encoders, pretraining, segmentation
 
-__all__ = ["backbones", "encoders", "pretraining"]
+__all__ = ["backbones", "encoders", "pretraining", "segmentation"]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pointcept.structures.base import TensorStruct, require
 from pointcept.structures.cameras import CameraBatch
+from pointcept.structures.origin import OriginBatch
 from pointcept.structures.points import PointBatch
 
 
@@ -20,12 +21,14 @@ class SceneBatch(TensorStruct):
         name: Name of each scene.
         points: The point clouds, or None.
         cameras: The posed views, or None.
+        origin: The clouds before voxelization, or None.
     """
 
     seed: Int[Tensor, "_B"]
     name: tuple[str, ...]
     points: PointBatch | None = None
     cameras: CameraBatch | None = None
+    origin: OriginBatch | None = None
 
     def __post_init__(self) -> None:
         sizes = {"name": len(self.name), "seed": self.seed.shape[0]}
@@ -33,6 +36,8 @@ class SceneBatch(TensorStruct):
             sizes["points"] = self.points.batch_size
         if self.cameras is not None:
             sizes["cameras"] = self.cameras.batch_size
+        if self.origin is not None:
+            sizes["origin"] = self.origin.batch_size
         require(
             len(set(sizes.values())) == 1,
             f"All parts of a batch must hold the same number of scenes: got {sizes}.",

@@ -108,7 +108,8 @@ class GridSample:
         mode: Only ``"train"``, one point per voxel.
         return_grid_coord: False leaves ``grid_coord`` out.
         return_inverse: Adds ``inverse`` to the sample's scene values: (number of input points,) int64, the row of the
-            output that stands for each input point. No later transform may remove or reorder points.
+            output that stands for each input point; and their labels as ``origin_segment``, where there are any. No
+            later transform may remove or reorder points.
     """
 
     def __init__(
@@ -143,7 +144,8 @@ class GridSample:
         if self.return_inverse:
             inverse = np.empty(len(keys), dtype=np.int64)
             inverse[order] = np.cumsum(is_first) - 1
-            result = dataclasses.replace(result, scene={**result.scene, "inverse": inverse})
+            origin = {"origin_segment": sample.point["segment"]} if "segment" in sample.point else {}
+            result = dataclasses.replace(result, scene={**result.scene, "inverse": inverse, **origin})
         return result.with_point(grid_coord=grid[chosen]) if self.return_grid_coord else result
 
 

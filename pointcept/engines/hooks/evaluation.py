@@ -30,7 +30,7 @@ class EvaluationHook(Hook):
 
     Args:
         evaluator: has ``reset()``, ``update(output, batch)``, ``compute() -> dict[str, float]``, ``main_metric`` and
-            ``higher_is_better``.
+            ``higher_is_better``; and ``table() -> str`` if there is more to say than figures.
         every: reported epochs between evaluations; the last epoch is always evaluated.
 
     Attributes:
@@ -63,6 +63,8 @@ class EvaluationHook(Hook):
             return
         trainer.metrics = self.evaluate()
         _logger.info("Evaluation of epoch %d: %s", trainer.epoch, format_figures(trainer.metrics))
+        if hasattr(self._evaluator, "table"):
+            _logger.info("By class:\n%s", self._evaluator.table())
         self._compare_with_best(trainer.metrics)
         tensorboard = trainer.find_hook(TensorBoardWriter)
         if tensorboard is not None:
