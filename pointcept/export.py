@@ -10,6 +10,7 @@ from typing import Any
 from pointcept.config import load_config
 from pointcept.models.checkpoints import load_checkpoint, model_weights, some_of
 from pointcept.models.hub import local_file
+from pointcept.models.lora import merge_lora
 from pointcept.models.model_file import ModelCard, write_model_file
 from pointcept.models.weights import match_weights
 from pointcept.registry import MODELS, build, import_plugins, is_component
@@ -45,7 +46,8 @@ def export(
 ) -> str:
     """Writes one part of a trained model as a file from which ``create_model(pretrained=...)`` builds it.
 
-    The part is built from its config and must take every weight, before anything is written.
+    The part is built from its config and must take every weight, before anything is written. Low-rank adapters are
+    folded into the weights.
 
     Args:
         checkpoint: a path or Hub id.
@@ -66,7 +68,7 @@ def export(
     weights = model_weights(content, path)
     part = _usual_part(weights) if part is None else part.strip(".")
     prefix = f"{part}." if part else ""
-    weights = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+    weights = merge_lora({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
     if not weights:
         raise ValueError(
             f"The part must be in the checkpoint: {path} has no weights under {part!r}. It has "

@@ -1,6 +1,7 @@
 """Keeping a part of a model exactly as it is while the rest trains."""
 
 import types
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -17,6 +18,23 @@ def freeze(module: nn.Module) -> None:
     module.requires_grad_(False)
     module.eval()
     module.train = types.MethodType(_stay_in_evaluation, module)
+
+
+def freeze_parts(module: nn.Module, names: Sequence[str]) -> None:
+    """Applies :func:`freeze` to some of a module's children; the others train.
+
+    Raises:
+        ValueError: there are no names, or the module lacks one.
+    """
+    children = dict(module.named_children())
+    absent = [name for name in names if name not in children]
+    if absent or not names:
+        raise ValueError(
+            f"The parts to freeze must be children of {type(module).__name__}: got {list(names)}, it has "
+            f"{list(children)}. Set encoder_parts in the backbone's class, or freeze all of it."
+        )
+    for name in names:
+        freeze(children[name])
 
 
 def unfreeze(module: nn.Module) -> None:

@@ -132,6 +132,7 @@ def load_weights(
     keywords: str = "",
     replacement: str | None = None,
     strict: bool = False,
+    reset_head: bool = False,
 ) -> Match:
     """Initialises a model from the weights in a file and says by name what did not fit.
 
@@ -145,13 +146,16 @@ def load_weights(
             may be thought of with ``module.`` in front.
         replacement: None leaves names as they are, but for their prefix.
         strict: every tensor of the model must be there, and nothing else under the same prefix.
+        reset_head: leave out the weights that depend on the number of classes, which the model names in
+            ``head_prefixes``, so that they keep their initial values.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is unreadable, nothing in it fits, or, with ``strict``, something does not.
+        ValueError: the file is unreadable, nothing in it fits, or, with ``strict``, something does not; or it has
+            another number of classes and ``reset_head`` is False.
     """
     path = local_file(source)
     weights = model_weights(load_checkpoint(path), path)
@@ -161,6 +165,9 @@ def load_weights(
     else:
         alignment = find_alignment(model, weights)
         weights, outside = alignment.rename(weights, model.state_dict())
+    head_prefixes = getattr(model, "head_prefixes", ())
+    if reset_head:
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(head_prefixes)}
     match = dataclasses.replace(match_weights(model, weights), outside=outside)
     expected = model.state_dict()
     reshaped = tuple(
@@ -172,6 +179,12 @@ def load_weights(
         raise ValueError(
             f"A checkpoint must fit the model: nothing in {path} does. {shapes}Its names: {some_of(tuple(weights))}; "
             f"the model's: {some_of(tuple(expected))}. Check weight, or map the names with keywords and replacement."
+        )
+    other_classes = [text for text in reshaped if head_prefixes and text.startswith(head_prefixes)]
+    if other_classes:
+        raise ValueError(
+            f"A checkpoint must have the model's classes: in {path} is {some_of(other_classes)}. Correct num_classes, or "
+            "start with a new head: dict(type='CheckpointLoader', reset_head=True)."
         )
     if strict and not match.is_exact:
         raise ValueError(f"{path} must fit the model exactly: {match.describe()}. Check weight, or set strict=False.")

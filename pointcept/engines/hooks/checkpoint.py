@@ -30,10 +30,18 @@ class CheckpointLoader(Hook):
         keywords: part of the names in the file; its first occurrence in a name becomes ``replacement``.
         replacement: None leaves names as they are, but for their prefix.
         strict: every weight must fit.
+        reset_head: start with a new head, also where the file has one; needed for other classes.
     """
 
-    def __init__(self, keywords: str = "", replacement: str | None = None, strict: bool = False) -> None:
-        self._options = {"keywords": keywords, "replacement": replacement, "strict": strict}
+    def __init__(
+        self, keywords: str = "", replacement: str | None = None, strict: bool = False, reset_head: bool = False
+    ) -> None:
+        self._options = {
+            "keywords": keywords,
+            "replacement": replacement,
+            "strict": strict,
+            "reset_head": reset_head,
+        }
 
     def before_train(self) -> None:
         """Loads the weights."""

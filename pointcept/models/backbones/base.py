@@ -32,12 +32,14 @@ class Backbone(nn.Module):
         in_channels: Width of the input features.
         num_classes: Number of logits per point; 0 gives features.
         out_channels: Width of the result: ``num_classes``, or that of the features where it is 0.
+        encoder_parts: Names of the children that make up the encoder, for freezing them.
         gradient_checkpointing: Whether blocks are computed again in the backward pass, which saves their memory.
     """
 
     in_channels: int
     num_classes: int = 0
     out_channels: int
+    encoder_parts: tuple[str, ...] = ()
     gradient_checkpointing: bool = False
 
     @abstractmethod

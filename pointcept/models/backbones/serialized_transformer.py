@@ -88,6 +88,8 @@ class SerializedTransformer(Backbone):
         continue_curves: Whether coarse voxels keep the curves of fine ones; otherwise curves are drawn anew.
     """
 
+    encoder_parts = ("embedding", "enc")
+
     def __init__(
         self,
         embedding: nn.Module,

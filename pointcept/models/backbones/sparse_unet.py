@@ -55,6 +55,8 @@ class SparseUNet(Backbone):
         ValueError: ``channels`` and ``layers`` do not describe the same even number of stages.
     """
 
+    encoder_parts = ("conv_input", "down", "enc")
+
     def __init__(
         self,
         in_channels: int,

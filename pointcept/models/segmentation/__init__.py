@@ -1,5 +1,6 @@
 """Semantic segmentation of point clouds: the model and its losses."""
 
+from pointcept.models.segmentation.lora_segmentor import LoRASegmentor
 from pointcept.models.segmentation.losses import (
     CrossEntropyLoss,
     DiceLoss,
@@ -8,5 +9,15 @@ from pointcept.models.segmentation.losses import (
     SegmentationLoss,
 )
 from pointcept.models.segmentation.segmentor import Segmentor
+from pointcept.models.segmentation.stage_decoder import StageDecoder
 
-__all__ = ["CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszLoss", "SegmentationLoss", "Segmentor"]
+__all__ = [
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "LoRASegmentor",
+    "LovaszLoss",
+    "SegmentationLoss",
+    "Segmentor",
+    "StageDecoder",
+]
