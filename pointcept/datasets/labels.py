@@ -103,6 +103,19 @@ NYU40_NAMES: tuple[str, ...] = (
 _SCANNET20_FROM_NYU40 = np.full(256, -1, dtype=np.int64)
 _SCANNET20_FROM_NYU40[list(SCANNET20_NYU40_IDS)] = np.arange(len(SCANNET20_NYU40_IDS))
 
+_LABEL_SETS = {"scannet20": SCANNET20_NAMES}
+
+
+def label_set(name: str) -> tuple[str, ...]:
+    """Class names of a known label set.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in _LABEL_SETS:
+        raise ValueError(f"class_names must be a list or one of {', '.join(_LABEL_SETS)}: got {name!r}. Correct it.")
+    return _LABEL_SETS[name]
+
 
 def scannet20_from_nyu40(label: UInt8[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
     """Class 0..19 of each NYU40 id; every id outside the 20 benchmark classes, 0 too, gives -1.

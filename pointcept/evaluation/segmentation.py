@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from pointcept.datasets.labels import label_set
 from pointcept.registry import EVALUATORS
 from pointcept.structures import SceneBatch
 from pointcept.utils.distributed import all_reduce_sum
@@ -53,16 +54,18 @@ class SemanticSegmentationEvaluator:
 
     Args:
         num_classes: Number of classes.
-        class_names: Their names, for the table; numbers by default.
+        class_names: Their names, for the table, or the name of a known label set; numbers by default.
 
     Raises:
-        ValueError: the number of names is not that of the classes.
+        ValueError: the number of names is not that of the classes, or there is no such label set.
     """
 
     main_metric = "mIoU"
     higher_is_better = True
 
-    def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+    def __init__(self, num_classes: int, class_names: Sequence[str] | str | None = None) -> None:
+        if isinstance(class_names, str):
+            class_names = label_set(class_names)
         names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
         if len(names) != num_classes:
             raise ValueError(

@@ -86,7 +86,7 @@ class LovaszLoss(SegmentationLoss):
     being the Jaccard loss when the first i rows are wrong. All classes are sorted in one call.
 
     Args:
-        mode: Accepted for Pointcept's configs; only ``"multiclass"``.
+        mode: Accepted for Pointcept's configs.
         loss_weight: Factor of the term.
         ignore_index: Label of rows that do not count.
     """
@@ -97,8 +97,6 @@ class LovaszLoss(SegmentationLoss):
         self, mode: Literal["multiclass"] = "multiclass", loss_weight: float = 1.0, ignore_index: int = -1
     ) -> None:
         super().__init__(loss_weight, ignore_index)
-        if mode != "multiclass":
-            raise ValueError(f"mode must be 'multiclass': got {mode!r}.")
 
     def value(self, logits: Float[Tensor, "M K"], target: Int[Tensor, "M"]) -> Float[Tensor, ""]:
         """Mean over the classes that occur."""
@@ -158,6 +156,7 @@ class DiceLoss(SegmentationLoss):
         probability = logits.softmax(dim=1)
         is_class = F.one_hot(target, logits.shape[1]).to(logits.dtype)
         total = is_class.sum(dim=0)
-        per_class = 1 - 2 * (probability * is_class).sum(dim=0) / ((probability**2).sum(dim=0) + total)
         occurs = total > 0
+        size = (probability**2).sum(dim=0) + torch.where(occurs, total, 1.0)  # never 0, whose gradient is NaN
+        per_class = 1 - 2 * (probability * is_class).sum(dim=0) / size
         return torch.where(occurs, per_class, 0.0).sum() / occurs.sum()
