@@ -27,6 +27,7 @@ SECTIONS = {
     "Evaluators": registry.EVALUATORS,
     "Optimizers": registry.OPTIMIZERS,
     "Schedules": registry.SCHEDULERS,
+    "Final evaluation": registry.TESTERS,
 }
 
 

@@ -23,6 +23,8 @@ BUILTIN_MODULES = (
     "pointcept.engines.hooks",
     "pointcept.engines.optim",
     "pointcept.engines.schedulers",
+    "pointcept.engines.inference",
+    "pointcept.engines.tester",
 )
 
 
@@ -98,6 +100,7 @@ HOOKS = Registry("hook")
 EVALUATORS = Registry("evaluator")
 OPTIMIZERS = Registry("optimizer")
 SCHEDULERS = Registry("scheduler")
+TESTERS = Registry("tester")
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

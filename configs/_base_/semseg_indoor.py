@@ -16,6 +16,7 @@ model = dict(
     criteria=[dict(type="CrossEntropyLoss"), dict(type="LovaszLoss")],
 )
 
+_inputs = ("coord", "grid_coord", "name", "condition")
 _labels = ("coord", "grid_coord", "segment", "name", "condition")
 data = dict(
     train=dict(
@@ -45,6 +46,28 @@ data = dict(
             dict(type="Collect", feat_keys=("color", "normal"), keys=_labels),
         ],
     ),
+    test=dict(transform=[dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor")]),
+)
+
+_turn = dict(type="RandomRotateTargetAngle", axis="z", center=(0, 0, 0), p=1.0)
+test = dict(
+    type="SemSegTester",
+    evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20"),
+    inference=dict(
+        type="FragmentInference",
+        grid_size=0.06,
+        aug_transform=[
+            [],
+            [dict(**_turn, angle=(0.5,))],
+            [dict(**_turn, angle=(1.0,))],
+            [dict(**_turn, angle=(1.5,))],
+            [dict(type="RandomFlip", p=1.0)],
+        ],
+        post_transform=[
+            dict(type="CenterShift", apply_z=False),
+            dict(type="Collect", feat_keys=("color", "normal"), keys=_inputs),
+        ],
+    ),
 )
 
 optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.02)
@@ -57,6 +80,6 @@ hooks = [
     dict(type="IterationTimer"),
     dict(type="InformationWriter"),
     dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="SemSegEvaluator", num_classes=20)),
+    dict(type="EvaluationHook", evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")),
     dict(type="CheckpointSaver", save_every_minutes=5.0),
 ]

@@ -13,6 +13,7 @@ from pointcept.registry import (
     MODELS,
     OPTIMIZERS,
     SCHEDULERS,
+    TESTERS,
     import_plugins,
     near_matches,
     validate,
@@ -48,6 +49,7 @@ class RunSettings:
         scheduler: learning rate schedule, or None for a constant rate.
         param_dicts: parameter groups with own settings: ``keyword`` (a substring of parameter names), ``lr``, ...
         hooks: hooks in the order in which they are called.
+        test: the final evaluation, on ``data.test``.
         imports: modules of the user's own to import first, so that their classes can be named.
         weight: checkpoint to start from.
         resume: continue an interrupted run from ``weight``, or from its own last checkpoint without one.
@@ -74,6 +76,7 @@ class RunSettings:
     scheduler: dict[str, Any] | None = None
     param_dicts: list[dict[str, Any]] | None = None
     hooks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    test: dict[str, Any] | None = None
     imports: list[str] = dataclasses.field(default_factory=list)
     weight: str | None = None
     resume: bool = False
@@ -167,6 +170,8 @@ def validate_config(config: Mapping[str, Any]) -> RunSettings:
     for index, hook in enumerate(settings.hooks):
         validate(hook, f"hooks[{index}]", HOOKS)
     validate(settings.optimizer, "optimizer", OPTIMIZERS)
+    if settings.test is not None:
+        validate(settings.test, "test", TESTERS)
     if settings.scheduler is not None:
         validate(settings.scheduler, "scheduler", SCHEDULERS)
     return settings

@@ -103,6 +103,9 @@ NYU40_NAMES: tuple[str, ...] = (
 _SCANNET20_FROM_NYU40 = np.full(256, -1, dtype=np.int64)
 _SCANNET20_FROM_NYU40[list(SCANNET20_NYU40_IDS)] = np.arange(len(SCANNET20_NYU40_IDS))
 
+SEMANTIC_KITTI_IDS: tuple[int, ...] = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)
+"""Raw id that stands for each of SemanticKITTI's 19 classes in a submission (``learning_map_inv`` of its API)."""
+
 _LABEL_SETS = {"scannet20": SCANNET20_NAMES}
 
 
