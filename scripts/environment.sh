@@ -1,6 +1,7 @@
 # Finds or makes a Python that has the packages of setup.py. Sourced by the other scripts; POSIX sh.
 #
 #   use_python REQUESTED [EXTRA ...]    sets PYTHON, or explains what is missing and exits
+#   absolute FILE                       the file as seen from the repository root
 #
 # ROOT must be the repository root. REQUESTED may be empty. The first of these that is complete is used: REQUESTED (or
 # `python`, `python3`), then .venv in the repository. Otherwise .venv is made or completed.
@@ -15,6 +16,19 @@ say() {
 fail() {
     say "error: $*"
     exit 1
+}
+
+# need_value SCRIPT NUMBER-OF-ARGUMENTS FLAG
+need_value() {
+    [ "$2" -ge 2 ] || fail "$3 needs a value. See sh scripts/$1.sh -h."
+}
+
+# A file keeps its meaning after the change to the repository root. CALLED_FROM must be the folder that was left.
+absolute() {
+    case $1 in
+        /*) printf '%s' "$1" ;;
+        *) if [ -f "$CALLED_FROM/$1" ]; then printf '%s' "$CALLED_FROM/$1"; else printf '%s' "$1"; fi ;;
+    esac
 }
 
 is_complete() {

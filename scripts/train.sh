@@ -27,10 +27,6 @@ Usage: sh scripts/train.sh -c CONFIG [-n NAME] [flags] [--options KEY=VALUE ...]
 END
 }
 
-need_value() {
-    [ "$1" -ge 2 ] || fail "$2 needs a value. See sh scripts/train.sh -h."
-}
-
 python="" dataset="" config="" name="" weight="" resume=false gpus="" machines=1
 machine_rank=${SLURM_NODEID:-0} dist_url=auto overwrite=""
 while [ $# -gt 0 ]; do
@@ -39,7 +35,7 @@ while [ $# -gt 0 ]; do
         --overwrite) overwrite=--overwrite && shift && continue ;;
         --options) shift && break ;;
     esac
-    need_value $# "$1"
+    need_value train $# "$1"
     case $1 in
         -p) python=$2 ;;
         -d) dataset=$2 ;;
@@ -58,14 +54,6 @@ done
 case $machines in '' | *[!0-9]*) fail "-m must be a number: got $machines." ;; esac
 [ "$machines" -gt 1 ] || machine_rank=0
 case $resume in true | false) ;; *) fail "-r must be true or false: got $resume." ;; esac
-
-# A file keeps its meaning after the change to the repository root.
-absolute() {
-    case $1 in
-        /*) printf '%s' "$1" ;;
-        *) if [ -f "$CALLED_FROM/$1" ]; then printf '%s' "$CALLED_FROM/$1"; else printf '%s' "$1"; fi ;;
-    esac
-}
 
 config=$(absolute "$config")
 weight=$(absolute "$weight")

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float
 
 from pointcept.datasets.transforms.compose import Transform, apply_transforms
+from pointcept.registry import DATASETS
 from pointcept.structures import PointSample
 
 
+@DATASETS.register()
 class SceneDataset(torch.utils.data.Dataset):
     """Scenes of one or more splits, each a folder of ``.npy`` files as Pointcept lays them out.
 

@@ -82,7 +82,6 @@ class FragmentInference:
             classes[tile.rows] = tile.probability.argmax(dim=1).cpu().numpy()
         return classes
 
-    @torch.no_grad()
     def tiles(
         self, model: nn.Module, sample: PointSample, device: torch.device, precision: Precision
     ) -> Iterator[TilePrediction]:
@@ -118,6 +117,7 @@ class FragmentInference:
             yield TilePrediction(tile.core, total.div_(total.sum(dim=1, keepdim=True)))
             del total
 
+    @torch.no_grad()
     def _scores(
         self, model: nn.Module, fragments: list[PointSample], device: torch.device, precision: Precision
     ) -> Tensor:

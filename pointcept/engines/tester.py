@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
 from pointcept.config import RunSettings, load_config, validate_config
 from pointcept.engines.amp import Precision
+from pointcept.engines.hooks.evaluation import write_confusion
 from pointcept.engines.hooks.information import format_figures
 from pointcept.engines.inference import FragmentInference
 from pointcept.engines.loaders import evaluation_loader
@@ -28,7 +28,6 @@ from pointcept.structures import PointSample
 from pointcept.utils.distributed import barrier, initialize, is_main_process
 from pointcept.utils.files import atomic_write, write_text
 from pointcept.utils.logging import configure_logging
-from pointcept.visualization.confusion import confusion_picture
 
 _logger = logging.getLogger("pointcept")
 
@@ -116,8 +115,7 @@ class SemanticSegmentationTester:
         if self.submission is not None and is_main_process():
             finish_submission(self.submission, folder / "submission")
             _logger.info("Submission: %s", folder / "submission")
-        confusion = self.evaluator.confusion()
-        if not confusion.any():
+        if not self.evaluator.confusion().any():
             _logger.warning("No figures: none of the points has a label. Predictions: %s", folder)
             barrier()
             return {}
@@ -127,9 +125,7 @@ class SemanticSegmentationTester:
         if is_main_process():
             write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
             write_text(folder / "classes.txt", self.evaluator.table() + "\n")
-            Image.fromarray(confusion_picture(confusion.numpy(), self.evaluator.class_names)).save(
-                folder / "confusion.png"
-            )
+            write_confusion(self.evaluator, folder / "confusion.png")
             _logger.info("Results: %s", folder)
         barrier()
         return figures

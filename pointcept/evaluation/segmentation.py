@@ -56,6 +56,9 @@ class SemanticSegmentationEvaluator:
         num_classes: Number of classes.
         class_names: Their names, for the table, or the name of a known label set; numbers by default.
 
+    Attributes:
+        total: The confusion matrix of all processes; set by :meth:`compute`.
+
     Raises:
         ValueError: the number of names is not that of the classes, or there is no such label set.
     """
@@ -116,12 +119,12 @@ class SemanticSegmentationEvaluator:
         Raises:
             ValueError: no labelled point was evaluated.
         """
-        confusion = self.confusion().double()
+        self.total = self.confusion()
+        confusion = self.total.double()
         if confusion.sum() == 0:
             raise ValueError(
                 "At least one labelled point must be evaluated: got none. Check the split and segment_key."
             )
-        self._total = confusion
         hit, labelled, predicted = confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0)
         union = labelled + predicted - hit
         iou, accuracy = hit / union.clamp(min=1), hit / labelled.clamp(min=1)
@@ -135,7 +138,7 @@ class SemanticSegmentationEvaluator:
 
     def table(self) -> str:
         """IoU, accuracy and share of the labelled points of each class, after :meth:`compute`."""
-        confusion = self._total
+        confusion = self.total.double()
         hit, labelled = confusion.diagonal(), confusion.sum(dim=1)
         union = labelled + confusion.sum(dim=0) - hit
         width = max(len(name) for name in self.class_names)

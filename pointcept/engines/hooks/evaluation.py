@@ -4,18 +4,22 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pointcept.engines.hooks.base import Hook
 from pointcept.engines.hooks.information import format_figures
 from pointcept.engines.hooks.tensorboard import TensorBoardWriter
+from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.registry import HOOKS
 from pointcept.structures import SceneBatch
 from pointcept.utils.distributed import is_main_process
 from pointcept.utils.files import write_text
+from pointcept.visualization.confusion import confusion_picture
 
 _logger = logging.getLogger("pointcept")
 
@@ -26,7 +30,8 @@ Observer = Callable[[dict[str, Tensor], SceneBatch], None]
 class EvaluationHook(Hook):
     """Scores the model on the validation set, sets ``trainer.metrics`` and keeps track of the best value.
 
-    Each evaluation adds a line to ``metrics.jsonl``: step, epoch, seconds and the evaluator's figures.
+    Each evaluation adds a line to ``metrics.jsonl``: step, epoch, seconds and the evaluator's figures. Of a semantic
+    segmentation, ``confusion.png`` shows the last confusion matrix.
 
     Args:
         evaluator: has ``reset()``, ``update(output, batch)``, ``compute() -> dict[str, float]``, ``main_metric`` and
@@ -70,6 +75,8 @@ class EvaluationHook(Hook):
         if tensorboard is not None:
             tensorboard.add_figures("val", trainer.metrics)
         if is_main_process():
+            if isinstance(self._evaluator, SemanticSegmentationEvaluator):
+                write_confusion(self._evaluator, trainer.save_path / "confusion.png")
             line = {"step": trainer.step, "epoch": trainer.epoch, "seconds": round(trainer.seconds, 3)}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**line, **trainer.metrics}) + "\n")
@@ -107,6 +114,11 @@ class EvaluationHook(Hook):
         if best is None or sign * value > sign * best:
             trainer.best_metric, trainer.best_step = float(value), trainer.step
             _logger.info("Best %s so far: %.4f", name, value)
+
+
+def write_confusion(evaluator: SemanticSegmentationEvaluator, path: Path) -> None:
+    """Writes the confusion matrix of the last evaluation as a PNG."""
+    Image.fromarray(confusion_picture(evaluator.total.numpy(), evaluator.class_names)).save(path)
 
 
 def _lines_up_to(text: str, last_epoch: int) -> list[str]:
