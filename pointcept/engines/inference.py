@@ -16,6 +16,8 @@ from pointcept.registry import TESTERS
 from pointcept.structures import PointSample
 from pointcept.utils.seeding import derive_seed
 
+_ROWS_AT_A_TIME = 65536
+
 
 @dataclasses.dataclass(frozen=True)
 class TilePrediction:
@@ -104,27 +106,27 @@ class FragmentInference:
             place[torch.from_numpy(tile.core_in_context)] = torch.arange(len(tile.core))
             total: Tensor | None = None
             for batch in self._batches(part):
-                scores = self._scores(model, [fragment for fragment, _, _ in batch], device, precision)
+                logits = self._logits(model, [fragment for fragment, _, _ in batch], device, precision)
                 if total is None:
-                    total = torch.zeros(len(tile.core), scores.shape[1], device=device)
+                    total = torch.zeros(len(tile.core), logits.shape[1], device=device)
                 start = 0
                 for fragment, points, voxels in batch:
                     rows = place[torch.from_numpy(points)]
                     inside = rows >= 0
-                    index = (torch.from_numpy(voxels) + start)[inside].to(device)
-                    total.index_add_(0, rows[inside].to(device), scores.index_select(0, index))
+                    index = (torch.from_numpy(voxels) + start)[inside]
+                    _add_softmax(total, rows[inside].to(device), logits, index.to(device))
                     start += fragment.num_points
+                del logits
             yield TilePrediction(tile.core, total.div_(total.sum(dim=1, keepdim=True)))
             del total
 
     @torch.no_grad()
-    def _scores(
+    def _logits(
         self, model: nn.Module, fragments: list[PointSample], device: torch.device, precision: Precision
     ) -> Tensor:
         batch = collate(fragments).to(device)
         with precision.autocast():
-            logits = model(batch)["logits"]
-        return logits.float().softmax(dim=1)
+            return model(batch)["logits"]
 
     def _batches(self, sample: PointSample) -> Iterator[list[tuple[PointSample, np.ndarray, np.ndarray]]]:
         """Fragments with the points that their voxels count for, as many as are computed together."""
@@ -151,6 +153,13 @@ class FragmentInference:
                 _require_same_points(fragment, len(rows), "post_transform")
                 points, voxels = fragments.left_over(index)
                 yield fragment, np.concatenate([rows, points]), np.concatenate([np.arange(len(rows)), voxels])
+
+
+def _add_softmax(total: Tensor, rows: Tensor, logits: Tensor, index: Tensor) -> None:
+    """Adds the softmax of ``logits[index]`` to ``total[rows]``, some rows at a time: there may be hundreds of classes."""
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        total.index_add_(0, rows[part], logits.index_select(0, index[part]).float().softmax(dim=1))
 
 
 def _require_same_points(sample: PointSample, num_points: int, name: str) -> None:

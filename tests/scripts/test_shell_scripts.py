@@ -69,19 +69,26 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(
-    root: Path, fakes: Path, *arguments: str, cwd: Path | None = None, **variables: str
+    root: Path,
+    fakes: Path,
+    *arguments: str,
+    cwd: Path | None = None,
+    script: str = "train",
+    **variables: str,
 ) -> subprocess.CompletedProcess:
     environment = {"PATH": str(fakes), "FAKES": str(fakes), "NO_VENV": "", "NO_NETWORK": "", **variables}
-    command = [str(fakes / "sh"), str(root / "scripts" / "train.sh"), *arguments]
+    command = [str(fakes / "sh"), str(root / "scripts" / f"{script}.sh"), *arguments]
     return subprocess.run(command, cwd=cwd or root, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def passed_on(root: Path, fakes: Path, *arguments: str, cwd: Path | None = None, **variables: str) -> list[str]:
-    """What the training command receives."""
-    result = run(root, fakes, "-p", str(fakes / "complete"), *arguments, cwd=cwd, **variables)
+def passed_on(
+    root: Path, fakes: Path, *arguments: str, cwd: Path | None = None, script: str = "train", **variables: str
+) -> list[str]:
+    """What the training command, or that of another script, receives."""
+    result = run(root, fakes, "-p", str(fakes / "complete"), *arguments, cwd=cwd, script=script, **variables)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[:2] == ["-m", "pointcept.train"]
+    assert lines[:2] == ["-m", f"pointcept.{script}"]
     return lines[2:]
 
 
@@ -122,6 +129,48 @@ def test_configs_and_names(fakes: Path, checkout: Path, arguments: list[str], co
     assert flag(received, "--config-file") == config.format(root=checkout)
     assert flag(received, "--options") == f"save_path='{save_path}'"
     assert "--num-gpus" not in received
+
+
+def test_help_of_the_evaluation_lists_every_flag(fakes: Path, checkout: Path) -> None:
+    result = run(checkout, fakes, "-h", script="test")
+    assert result.returncode == 0
+    for name in ("-p", "-d", "-c", "-n", "-w", "-g", "-m", "--options"):
+        assert re.search(rf"^  {name} ", result.stdout, flags=re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "save_path", "weight"),
+    [
+        (["-d", "demo", "-n", "first"], "exp/demo/first/config.py", "exp/demo/first", "exp/demo/first/model/model_best"),
+        (["-c", "demo/semseg-a"], "demo/semseg-a", "exp/demo/semseg-a", "exp/demo/semseg-a/model/model_best"),
+        (["-d", "demo", "-c", "b", "-n", "x"], "demo/b", "exp/demo/x", "exp/demo/x/model/model_best"),
+        (["-c", "demo/b", "-w", "model_last"], "demo/b", "exp/demo/b", "exp/demo/b/model/model_last"),
+        (["-c", "demo/b", "-w", "model_last.pth"], "demo/b", "exp/demo/b", "exp/demo/b/model/model_last"),
+        (["-c", "demo/b", "-w", "mine.pth"], "demo/b", "exp/demo/b", "{root}/mine"),
+    ],
+)
+def test_the_evaluation_finds_config_and_checkpoint(
+    fakes: Path, checkout: Path, arguments: list[str], config: str, save_path: str, weight: str
+) -> None:
+    (checkout / "exp" / "demo" / "first").mkdir(parents=True)
+    (checkout / "exp" / "demo" / "first" / "config.py").touch()
+    (checkout / "mine.pth").touch()
+    received = passed_on(checkout, fakes, *arguments, "-g", "2", "--options", "seed=1", script="test")
+    assert flag(received, "--config-file") == config and flag(received, "--num-gpus") == "2"
+    expected = [f"save_path='{save_path}'", f"weight='{weight.format(root=checkout)}.pth'", "resume=False", "seed=1"]
+    assert received[received.index("--options") + 1 :] == expected
+
+
+def test_an_evaluation_of_nothing_is_refused(fakes: Path, checkout: Path) -> None:
+    wrong = {
+        (): "error: -n must name an experiment, or -c a config.",
+        ("-d", "demo", "-n", "gone"): f"error: There is no experiment in {checkout}/exp/demo/gone.",
+        ("-r", "true"): "error: There is no flag -r. See sh scripts/test.sh -h.",
+        ("-c",): "error: -c needs a value. See sh scripts/test.sh -h.",
+    }
+    for arguments, message in wrong.items():
+        result = run(checkout, fakes, *arguments, script="test")
+        assert result.returncode == 1 and result.stderr.startswith(message)
 
 
 def test_files_are_found_from_where_the_script_was_called(fakes: Path, checkout: Path, tmp_path: Path) -> None:
