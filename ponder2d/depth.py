@@ -164,3 +164,21 @@ def depth_supervision(distribution: DepthDistribution, cameras: CameraBatch) -> 
     chosen = distribution.probability.gather(2, index.clamp(0, num_bins - 1)[:, :, None])[:, :, 0]
     value = -chosen.clamp(min=1e-6).log()
     return torch.where(known, value, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def with_measured(distribution: DepthDistribution, cameras: CameraBatch) -> DepthDistribution:
+    """The distribution with all probability at the measured depth, where that lies within the bins.
+
+    It is shared by the two bins whose centres are nearest to it, so that its mean is the measured depth.
+    """
+    target = depth_targets(cameras, *distribution.probability.shape[-2:])
+    centers = distribution.centers
+    known = (target >= distribution.edges[0]) & (target < distribution.edges[-1])
+    upper = torch.searchsorted(centers, target).clamp(1, len(centers) - 1)
+    low, high = centers[upper - 1], centers[upper]
+    part = ((target - low) / (high - low)).clamp(0, 1)[:, :, None]
+    measured = torch.zeros_like(distribution.probability)
+    measured = measured.scatter(2, upper[:, :, None] - 1, (1 - part).to(measured))
+    measured = measured.scatter_add(2, upper[:, :, None], part.to(measured))
+    probability = torch.where(known[:, :, None], measured, distribution.probability)
+    return dataclasses.replace(distribution, probability=probability)

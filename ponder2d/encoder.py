@@ -1,5 +1,7 @@
 """Posed images to feature volumes: a backbone on the images, lifting, a dense network."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,10 +14,11 @@ from pointcept.registry import MODELS
 from pointcept.rendering.rays import camera_rays
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
 from ponder2d.backbones import padded_size
-from ponder2d.depth import DepthDistribution, depth_supervision, depth_targets
+from ponder2d.depth import DepthDistribution, depth_supervision, depth_targets, with_measured
 from ponder2d.lifting import ViewTransform
 from ponder2d.masking import ImageMask
 
+_LEAST_WEIGHT = 1e-3
 DEPTH_TERM = "depth_distribution_loss"
 Terms = dict[str, tuple[Tensor, Tensor]]
 
@@ -37,8 +40,11 @@ class ImageVolumeEncoder(nn.Module):
         depth_head: Predicts where along its line of sight each pixel of the map sees a surface; None for a view
             transform without depth.
         geometry: Tells the network cameras and box: its encoding is added to the joined map; None tells nothing.
-        with_color: Lift the input images' own colours beside the features (3 more channels), so that the backbone need
-            not carry them. Where a mask hides parts of the images this must be off.
+        with_color: Lift the input images' own colours beside the features, so that the backbone need not carry them:
+            4 more channels, the mean colour of each voxel and the weight it has. Where a mask hides parts of the
+            images this must be off.
+        lift_depth: Where features are lifted to: ``"predicted"``, by the depth head; ``"measured"``, for RGB-D input
+            views: where depth was measured by it, elsewhere by the head. The rendered views' depth is never used.
         depth_weight: Weight of the supervision of the predicted depth by the measured depth of the input views.
         grid_shape: Voxels along x, y and z.
         box: Smallest x, y, z and largest x, y, z of every scene, metres, world frame of the samples.
@@ -58,6 +64,7 @@ class ImageVolumeEncoder(nn.Module):
         depth_head: nn.Module | None = None,
         geometry: nn.Module | None = None,
         with_color: bool = False,
+        lift_depth: Literal["predicted", "measured"] = "predicted",
         depth_weight: float = 0.0,
         grid_shape: tuple[int, int, int] = (128, 128, 32),
         box: tuple[float, float, float, float, float, float] | None = None,
@@ -69,6 +76,11 @@ class ImageVolumeEncoder(nn.Module):
             raise ValueError(f"{type(view_transform).__name__} needs a depth distribution: set depth_head.")
         if depth_weight < 0 or (depth_weight > 0 and depth_head is None):
             raise ValueError(f"depth_weight must not be negative, and 0 without a depth_head: got {depth_weight}.")
+        if lift_depth not in ("predicted", "measured") or (lift_depth == "measured" and depth_head is None):
+            raise ValueError(
+                "lift_depth must be 'predicted', or 'measured' with a depth_head for missing pixels: got "
+                f"{lift_depth!r}."
+            )
         if with_color and mask is not None:
             raise ValueError("with_color would show what mask hides: set one of them only.")
         if box is not None and not all(low < high for low, high in zip(box[:3], box[3:], strict=True)):
@@ -78,6 +90,7 @@ class ImageVolumeEncoder(nn.Module):
         self.depth_head = depth_head
         self.geometry = geometry
         self.with_color = with_color
+        self.lift_depth = lift_depth
         self.view_transform = view_transform
         self.projection = projection
         self.mask = mask
@@ -141,9 +154,16 @@ class ImageVolumeEncoder(nn.Module):
             depth = DepthDistribution(all_views(depth.probability[0]), depth.edges)
             if self.training and self.depth_weight > 0:
                 terms[DEPTH_TERM] = self._depth_term(depth, cameras)
-        if self.with_color:
-            joined = torch.cat((joined, F.adaptive_avg_pool2d(image, size)), dim=1)
-        return self.view_transform(all_views(joined), depth, cameras, box, self.grid_shape), terms
+            if self.lift_depth == "measured":
+                depth = with_measured(depth, cameras)
+        if not self.with_color:
+            return self.view_transform(all_views(joined), depth, cameras, box, self.grid_shape), terms
+        color = F.adaptive_avg_pool2d(image, size)
+        lifted = torch.cat((joined, color, torch.ones_like(color[:, :1])), dim=1)
+        volume = self.view_transform(all_views(lifted), depth, cameras, box, self.grid_shape)
+        features, color, weight = volume.features.split((joined.shape[1], 3, 1), dim=1)
+        color = torch.where(weight > _LEAST_WEIGHT, color / weight.clamp(min=_LEAST_WEIGHT), 0.0)
+        return volume.replace(features=torch.cat((features, color, weight), dim=1)), terms
 
     def _depth_term(self, depth: DepthDistribution, cameras: CameraBatch) -> tuple[Tensor, Tensor]:
         target = depth_targets(cameras, *depth.probability.shape[-2:])

@@ -10,7 +10,7 @@ _cloud = [
     dict(type="Collect", feat_keys=("coord",), keys=("grid_coord",)),
 ]
 
-_bins = dict(type="DepthBins", near_m=0.3, far_m=8.0, num_bins=64, spacing="linear")
+_bins = dict(type="DepthBins", near_m=0.3, far_m=8.0, num_bins=96, spacing="linear")
 
 model = dict(
     type="Ponder",

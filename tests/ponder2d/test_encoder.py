@@ -9,6 +9,7 @@ from pointcept.ops.voxel_pooling import fit_boxes
 from pointcept.registry import MODELS, build
 from pointcept.rendering import ColorLoss, DepthLoss, NeuSRenderer, NeuSSampler, RaySampler, SDFField
 from pointcept.structures import PointBatch, SceneBatch
+from ponder2d.depth import DepthDistribution, with_measured
 from ponder2d.encoder import FusionVolumeEncoder, ImageVolumeEncoder, measured_extent, padded_cameras
 from ponder2d.geometry import exit_depth
 
@@ -216,3 +217,32 @@ def test_combinations_that_do_not_fit_are_refused():
         FusionVolumeEncoder(make_encoder(), points, nn.Identity())
     with pytest.raises(ValueError, match="joining must be 'concat' or 'sum': got 'mean'"):
         FusionVolumeEncoder(make_encoder(projection=None), points, nn.Identity(), joining="mean")
+
+
+def test_measured_depth_takes_the_place_of_the_predicted_one_where_there_is_any():
+    edges = torch.tensor([1.0, 2, 3, 4])
+    predicted = DepthDistribution(torch.full((1, 1, 3, 1, 3), 1 / 3), edges)
+    cameras = make_cameras(1, 1, 1, 3).replace(depth=torch.tensor([[[[2.25, 0.0, 9.0]]]]))
+    probability = with_measured(predicted, cameras).probability[0, 0, :, 0]
+    # 2.25 lies between the centres 1.5 and 2.5, a quarter before the second; missing and too far keep the prediction
+    torch.testing.assert_close(probability.T, torch.tensor([[0.25, 0.75, 0], [1 / 3] * 3, [1 / 3] * 3]))
+    batch = make_batch()
+    measured = make_encoder(lift_depth="measured").eval()
+    assert not torch.allclose(measured(batch).features, make_encoder().eval()(batch).features)
+    other = batch.replace(cameras=batch.cameras.replace(depth=batch.cameras.depth + 1))
+    assert torch.equal(measured(other).features, measured(batch).features)  # that of the rendered views is not read
+
+
+def test_lifted_colour_is_the_mean_colour_of_what_a_voxel_shows():
+    batch = make_batch()
+    shade = torch.tensor([0.2, 0.5, 0.9])
+    inputs = batch.inputs.replace(image=shade.view(3, 1, 1).expand_as(batch.inputs.image))
+    volume = make_encoder(with_color=True, projection=None).eval()(batch.replace(inputs=inputs))
+    color, weight = volume.features[:, 6:9], volume.features[:, 9]
+    assert volume.features.shape[1] == 10 and (weight >= 0).all() and (weight <= 1 + 1e-5).all()
+    seen = weight > 1e-3
+    assert 0 < seen.sum() < seen.numel()
+    torch.testing.assert_close(color.permute(0, 2, 3, 4, 1)[seen], shade.expand(int(seen.sum()), 3), atol=1e-4, rtol=0)
+    assert color.permute(0, 2, 3, 4, 1)[~seen].abs().max() == 0
+    with pytest.raises(ValueError, match="lift_depth must be 'predicted', or 'measured' with a depth_head"):
+        make_encoder(lift_depth="measured", depth_head=None, depth_weight=0.0)
