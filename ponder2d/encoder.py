@@ -19,6 +19,7 @@ from ponder2d.lifting import ViewTransform
 from ponder2d.masking import ImageMask
 
 _LEAST_WEIGHT = 1e-3
+_COLOR_CHANNELS = 4  # colour and weight
 DEPTH_TERM = "depth_distribution_loss"
 Terms = dict[str, tuple[Tensor, Tensor]]
 
@@ -41,8 +42,8 @@ class ImageVolumeEncoder(nn.Module):
             transform without depth.
         geometry: Tells the network cameras and box: its encoding is added to the joined map; None tells nothing.
         with_color: Lift the input images' own colours beside the features, so that the backbone need not carry them:
-            4 more channels, the mean colour of each voxel and the weight it has. Where a mask hides parts of the
-            images this must be off.
+            4 more channels, the mean colour of each voxel and the weight it has, for the projection and, past it, for
+            the renderer. Where a mask hides parts of the images this must be off.
         lift_depth: Where features are lifted to: ``"predicted"``, by the depth head; ``"measured"``, for RGB-D input
             views: where depth was measured by it, elsewhere by the head. The rendered views' depth is never used.
         depth_weight: Weight of the supervision of the predicted depth by the measured depth of the input views.
@@ -106,8 +107,13 @@ class ImageVolumeEncoder(nn.Module):
             ValueError: the batch has no views.
         """
         volume, terms = self.lift(batch, self.boxes(batch))
-        volume = volume if self.projection is None else volume.projected(self.projection)
+        if self.projection is not None:
+            volume = volume.projected(self._project)
         return (volume, terms) if terms else volume
+
+    def _project(self, lifted: Float[Tensor, "B _C Z Y X"]) -> Float[Tensor, "B _O Z Y X"]:
+        features = self.projection(lifted)
+        return torch.cat((features, lifted[:, -_COLOR_CHANNELS:]), dim=1) if self.with_color else features
 
     def boxes(self, batch: SceneBatch) -> Float[Tensor, "B 2 3"]:
         """Outer faces of the grid of each scene, metres.

@@ -15,12 +15,12 @@ model = dict(
         mask=None,
     ),
     ray_sampler=dict(num_rays=192),
-    renderer=dict(sampler=dict(num_samples=32, num_importance=16), piece_size=None),
+    renderer=dict(field=dict(in_channels=36), sampler=dict(num_samples=32, num_importance=16), piece_size=None),
 )
 
 _rooms = dict(type="SyntheticRoomDataset", data_root="data/synthetic_rooms", num_train=96, num_val=4)
 data = dict(train=dict(**_rooms, split="train"), val=dict(**_rooms, split="val"))
 
 batch_size = 2
-epoch = 12
+epoch = 16
 eval_epoch = 2
