@@ -1,5 +1,5 @@
-# The embedded demo of the 2D branch: pre-trains the smallest ConvNeXt of timm by rendering views of synthetic rooms from
-# other views, in minutes on two CPU cores, and scores the held-out views of held-out rooms.
+# The embedded demo of the 2D branch: pre-trains the smallest ConvNeXt of timm by rendering views of synthetic rooms
+# from other views, in minutes on two CPU cores, and scores the held-out views of held-out rooms.
 _base_ = ["../_base_/pretrain_ponder2d_indoor.py"]
 
 model = dict(

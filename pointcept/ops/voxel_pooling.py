@@ -38,7 +38,7 @@ def boxes_around(
     padding_m: float,
     cubes: bool = True,
 ) -> Float[Tensor, "_B 2 3"]:
-    """Boxes as :func:`fit_boxes` makes them, around what lies between ``lower`` and ``upper``; infinite ones mean nothing.
+    """Boxes as :func:`fit_boxes` makes them, around ``lower`` to ``upper``; infinite bounds mean an empty cloud.
 
     Args:
         lower: Smallest x, y and z of each scene, metres.
