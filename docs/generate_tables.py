@@ -34,6 +34,7 @@ SECTIONS = {
 def components_page() -> str:
     """The page of all registered classes."""
     registry.load_builtins()
+    registry.import_plugins(["ponder2d"])
     tables = (f"\n## {title}\n\n{component_table(names)}" for title, names in SECTIONS.items() if names.names())
     return INTRODUCTION + "".join(tables)
 

@@ -17,6 +17,7 @@ from pointcept.registry import MODELS, build, import_plugins, is_component
 from pointcept.utils.logging import configure_logging
 
 NO_LICENSE = "not stated; the terms of the training data may apply"
+_STARTING_WEIGHTS = ("pretrained", "checkpoint")  # arguments that only say what training started from
 _USUAL_PARTS = ("encoder.backbone", "backbone", "student.backbone")
 
 
@@ -76,7 +77,7 @@ def export(
         )
     config = _recorded_config(content, path) if config is None else config
     import_plugins(config.get("imports", ()))
-    part_config = _part_config(config, part)
+    part_config = {key: value for key, value in _part_config(config, part).items() if key not in _STARTING_WEIGHTS}
     model = build(part_config, f"model.{part}" if part else "model", MODELS)
     match = match_weights(model, weights)
     if not match.is_exact:

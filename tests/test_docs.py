@@ -161,6 +161,7 @@ def scratch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     handlers = list(logging.getLogger("pointcept").handlers)
+    registry.import_plugins(["ponder2d"])  # a second import would not register anew what the first page forgets
     with registry.temporary_names():
         yield tmp_path
     logging.getLogger("pointcept").handlers = handlers

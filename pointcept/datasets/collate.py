@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pointcept.structures import CameraBatch, OriginBatch, PointBatch, PointSample, SceneBatch, Views
 
+_RIGID_TOLERANCE = 1e-3
 _LABELS = ("segment", "instance")
 
 
@@ -16,19 +17,22 @@ def collate(samples: Sequence[PointSample]) -> SceneBatch:
 
     Point clouds are concatenated; of the point data, ``grid_coord``, ``feat`` and the labels go into the batch.
     Views of different size and number are padded at the right and at the bottom: with zeros, class -1 and identity
-    matrices; ``size_px`` tells what is real. Colour becomes float, 0..1.
+    matrices; ``size_px`` tells what is real. Colour becomes float, 0..1. Samples of which none has points, for encoders
+    of images alone, give a batch without points.
 
     Raises:
-        ValueError: no sample; a sample without points, without ``grid_coord`` or ``feat``; or samples of which only
-            some have labels, views or a condition, or that differ in the number of features.
+        ValueError: no sample; a sample without points among others with points, without ``grid_coord`` or ``feat``; or
+            samples of which only some have labels, views or a condition, or that differ in the number of features; a
+            view with an unusable camera.
     """
     if not samples:
         raise ValueError("A batch needs at least one sample: got none. Check the batch size.")
     return SceneBatch(
         seed=torch.tensor([sample.seed for sample in samples], dtype=torch.int64),
         name=tuple(sample.name for sample in samples),
-        points=_collate_points(samples),
-        cameras=_collate_views(samples),
+        points=_collate_points(samples) if any(sample.num_points for sample in samples) else None,
+        cameras=_collate_views([sample.views for sample in samples], samples, "views"),
+        inputs=_collate_views([sample.input_views for sample in samples], samples, "input views"),
         origin=_collate_origins(samples),
     )
 
@@ -102,16 +106,18 @@ def _collate_origins(samples: Sequence[PointSample]) -> OriginBatch | None:
     )
 
 
-def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:
-    lacking = [sample.name for sample in samples if sample.views is None]
-    if len(lacking) == len(samples):
+def _collate_views(
+    views_of_scenes: Sequence[Views | None], samples: Sequence[PointSample], kind: str
+) -> CameraBatch | None:
+    scenes = [views for views in views_of_scenes if views is not None]
+    if not scenes:
         return None
-    if lacking:
+    if len(scenes) < len(samples):
+        lacking = [sample.name for sample, views in zip(samples, views_of_scenes, strict=True) if views is None]
         raise ValueError(
-            f"All samples of a batch or none must have views: scenes {lacking} have none. Do not mix data sets with "
-            "and without views in one batch."
+            f"All samples of a batch or none must have {kind}: scenes {lacking} have none. Do not mix data sets with "
+            f"and without {kind} in one batch."
         )
-    scenes: list[Views] = [sample.views for sample in samples if sample.views is not None]
     num_views = max(len(views) for views in scenes)
     sizes = np.zeros((len(scenes), num_views, 2), dtype=np.int64)
     for b, views in enumerate(scenes):
@@ -129,6 +135,7 @@ def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:
     intrinsic = np.tile(np.eye(3, dtype=np.float32), (*grid[:2], 1, 1))
     extrinsic = np.tile(np.eye(4, dtype=np.float32), (*grid[:2], 1, 1))
     for b, views in enumerate(scenes):
+        _check_cameras(views, samples[b].name)
         intrinsic[b, : len(views)] = views.intrinsic
         extrinsic[b, : len(views)] = views.extrinsic
         for v in range(len(views)):
@@ -146,3 +153,34 @@ def _collate_views(samples: Sequence[PointSample]) -> CameraBatch | None:
         size_px=torch.from_numpy(sizes),
         segment=None if segment is None else torch.from_numpy(segment),
     )
+
+
+def _check_cameras(views: Views, scene: str) -> None:
+    rotation = views.extrinsic[:, :3, :3]
+    skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0.0)
+    is_rigid = (
+        np.isfinite(views.extrinsic).all(axis=(1, 2))
+        & (skew < _RIGID_TOLERANCE)
+        & (views.extrinsic[:, 3] == (0, 0, 0, 1)).all(axis=1)
+    )
+    focal = views.intrinsic[:, [0, 1], [0, 1]]
+    sizes = np.array([depth.shape for depth in views.depth]).reshape(-1, 2)
+    center = views.intrinsic[:, :2, 2]
+    is_pinhole = (
+        np.isfinite(views.intrinsic).all(axis=(1, 2))
+        & (focal > 0).all(axis=1)
+        & (views.intrinsic[:, 2] == (0, 0, 1)).all(axis=1)
+    )
+    suits_size = is_pinhole & ((center > -sizes[:, ::-1]) & (center < 2 * sizes[:, ::-1])).all(axis=1)
+    for fine, wanted, matrix, remedy in (
+        (is_rigid, "extrinsic must be a rigid camera_from_world", views.extrinsic, "Leave frames without a pose out."),
+        (is_pinhole, "intrinsic must be that of a pinhole camera", views.intrinsic, "Undistort the images first."),
+        (suits_size, "intrinsic must suit the image's size", views.intrinsic, "Scale it with the image."),
+    ):
+        if not fine.all():
+            v = int(np.argmin(fine))
+            name = views.name[v] if views.name else str(v)
+            raise ValueError(
+                f"The {wanted}: view {name} of scene {scene!r} has {matrix[v].tolist()} for {sizes[v, 0]} x "
+                f"{sizes[v, 1]} pixels (height x width). {remedy}"
+            )

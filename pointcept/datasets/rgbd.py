@@ -26,6 +26,9 @@ from pointcept.datasets.transforms.compose import Transform
 from pointcept.registry import DATASETS
 from pointcept.structures import PointSample, Views
 
+Frame = tuple[str, Float[np.ndarray, "4 4"]]
+"""Name and world_from_camera."""
+
 _MAX_BASELINE_M = 0.005
 _MAX_TURN_RAD = 0.01
 
@@ -49,6 +52,10 @@ class RGBDSceneDataset(SceneDataset):
     has one view per chosen frame: drawn at random without replacement by the item's seed, or, of held-out frames,
     always the same ones, evenly spread. Scenes with fewer frames give fewer views.
 
+    With ``num_input_views`` an item also has views for an encoder of images, other ones than those to render: where
+    held-out frames are rendered, evenly spread ones of all others; otherwise drawn together with the rendered ones. A
+    scene with too few frames for both shares them out.
+
     Frames without colour, depth or a usable pose are skipped with one warning per scene. Frames that
     ``<data_root>/skip.lst`` names (lines of ``scene frame``) are left out.
 
@@ -59,6 +66,7 @@ class RGBDSceneDataset(SceneDataset):
         rgbd_root: Folder of the frames; ``data_root/rgbd`` by default.
         transform: Applied in this order.
         num_views: Frames per item; 0 gives clouds alone.
+        num_input_views: Frames per item that an encoder of images sees; 0: it sees the ``num_views``.
         view_split: ``"train"``: all but the held-out frames; ``"heldout"``: only those; ``"all"``: both.
         holdout_every: Of every so many frames of a scene the last is held out.
         frame_interval: Of the frames of ``view_split``, every so many are used.
@@ -83,6 +91,7 @@ class RGBDSceneDataset(SceneDataset):
         rgbd_root: str | Path | None = None,
         transform: Sequence[Transform] = (),
         num_views: int = 5,
+        num_input_views: int = 0,
         view_split: Literal["train", "heldout", "all"] = "train",
         holdout_every: int = HOLDOUT_EVERY,
         frame_interval: int = 1,
@@ -110,12 +119,17 @@ class RGBDSceneDataset(SceneDataset):
             raise ValueError(
                 f"num_views must not be negative and frame_interval at least 1: got {num_views} and {frame_interval}."
             )
+        if num_input_views < 0 or (num_input_views > 0 and num_views == 0):
+            raise ValueError(
+                f"num_input_views must not be negative, and 0 without num_views: got {num_input_views} and {num_views}."
+            )
         if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
             raise ValueError(f"image_size must be (height, width) in pixels: got {image_size}.")
         if depth_scale <= 0 or (max_depth_m is not None and max_depth_m <= 0):
             raise ValueError(f"depth_scale and max_depth_m must be positive: got {depth_scale} and {max_depth_m}.")
         self.rgbd_root = self.data_root / "rgbd" if rgbd_root is None else Path(rgbd_root).expanduser()
         self.num_views = num_views
+        self.num_input_views = num_input_views
         self.view_split = view_split
         self.holdout_every = holdout_every
         self.frame_interval = frame_interval
@@ -125,17 +139,38 @@ class RGBDSceneDataset(SceneDataset):
         if num_views > 0:
             self._require_frames()
         self._skip = read_skip_list(self.data_root / "skip.lst")
-        self._frames: dict[str, SceneFrames] = {}
+        self._frames: dict[tuple[str, str], SceneFrames] = {}
 
     def read(self, scene: Path, rng: np.random.Generator) -> PointSample:
         """The cloud and the chosen views of one scene; ``rng`` chooses the views, unless they are held out."""
         sample = super().read(scene, rng)
         if self.num_views == 0:
             return sample
-        frames = self._scene_frames(scene.name)
-        is_fixed = self.view_split == "heldout"
-        chosen = frames.spread(self.num_views) if is_fixed else frames.draw(self.num_views, rng)
-        return dataclasses.replace(sample, views=self._read_views(self.rgbd_root / scene.name, chosen))
+        chosen, inputs = self._choose(scene.name, rng)
+        folder = self.rgbd_root / scene.name
+        return dataclasses.replace(
+            sample,
+            views=self._read_views(folder, chosen),
+            input_views=self._read_views(folder, inputs) if inputs else None,
+        )
+
+    def _choose(self, scene: str, rng: np.random.Generator) -> tuple[list[Frame], list[Frame]]:
+        """Frames to render, and frames to encode where there are such."""
+        frames = self._scene_frames(scene, self.view_split)
+        if self.view_split == "heldout":
+            others = self._scene_frames(scene, "train").spread(self.num_input_views) if self.num_input_views else []
+            return frames.spread(self.num_views), others
+        drawn = frames.draw(self.num_views + self.num_input_views, rng)
+        if not self.num_input_views:
+            return drawn, []
+        if len(drawn) < 2:
+            raise ValueError(
+                f"num_input_views needs scenes with at least 2 usable frames: {scene!r} has {len(drawn)} of view_split "
+                f"{self.view_split!r}. Set num_input_views=0, or leave the scene out with a JSON list as split."
+            )
+        share = self.num_views / (self.num_views + self.num_input_views)
+        count = min(max(1, round(len(drawn) * share)), len(drawn) - 1)
+        return drawn[:count], drawn[count:]
 
     def _require_frames(self) -> None:
         if not self.rgbd_root.is_dir():
@@ -151,18 +186,18 @@ class RGBDSceneDataset(SceneDataset):
                 "name that as split."
             )
 
-    def _scene_frames(self, scene: str) -> SceneFrames:
-        if scene not in self._frames:
-            self._frames[scene] = SceneFrames(
+    def _scene_frames(self, scene: str, view_split: str) -> SceneFrames:
+        if (scene, view_split) not in self._frames:
+            self._frames[scene, view_split] = SceneFrames(
                 self.rgbd_root / scene,
-                view_split=self.view_split,
+                view_split=view_split,
                 holdout_every=self.holdout_every,
                 frame_interval=self.frame_interval,
                 skip=self._skip.get(scene, ()),
             )
-        return self._frames[scene]
+        return self._frames[scene, view_split]
 
-    def _read_views(self, folder: Path, frames: Sequence[tuple[str, Float[np.ndarray, "4 4"]]]) -> Views:
+    def _read_views(self, folder: Path, frames: Sequence[Frame]) -> Views:
         calibration = _read_calibration(folder / "intrinsic")
         has_labels = self.segment_key is not None and (folder / "label").is_dir()
         images, depths, intrinsics, segments = [], [], [], []

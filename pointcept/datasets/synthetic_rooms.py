@@ -29,6 +29,8 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         holdout_every: Of every so many frames of a room the last is held out.
         transform: Applied in this order.
         num_views: Frames per item; 0 gives clouds alone.
+        num_input_views: Frames per item that an encoder of images sees, other ones than the ``num_views``; 0: it sees
+            those.
         view_split: ``"train"``: all but the held-out frames; ``"heldout"``: only those; ``"all"``: both.
         segment_key: File of the points' class ids, without ``.npy``; None reads no labels, of views neither.
         condition: Name of the data set, for prompt-driven norms.
@@ -52,6 +54,7 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         holdout_every: int = HOLDOUT_EVERY,
         transform: Sequence[Transform] = (),
         num_views: int = 5,
+        num_input_views: int = 0,
         view_split: Literal["train", "heldout", "all"] = "train",
         segment_key: str | None = "segment20",
         condition: str = "SyntheticRooms",
@@ -64,6 +67,7 @@ class SyntheticRoomDataset(RGBDSceneDataset):
             data_root=ensure_synthetic_rooms(data_root, num_train, num_val, room_seed, settings=settings),
             transform=transform,
             num_views=num_views,
+            num_input_views=num_input_views,
             view_split=view_split,
             holdout_every=holdout_every,
             segment_key=segment_key,

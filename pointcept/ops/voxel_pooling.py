@@ -9,7 +9,9 @@ from pointcept.structures import FeatureVolume, PointBatch
 from pointcept.structures.volume import axis_values
 
 
-def fit_boxes(points: PointBatch, grid_shape: tuple[int, int, int], *, padding_m: float) -> Float[Tensor, "_B 2 3"]:
+def fit_boxes(
+    points: PointBatch, grid_shape: tuple[int, int, int], *, padding_m: float, cubes: bool = True
+) -> Float[Tensor, "_B 2 3"]:
     """A box of cubic voxels around each cloud, centred on it in x and y, beginning ``padding_m`` below it in z.
 
     The voxel edge is the smallest with which the cloud and the padding fit into the grid. An empty cloud gets a box
@@ -19,14 +21,37 @@ def fit_boxes(points: PointBatch, grid_shape: tuple[int, int, int], *, padding_m
         points: The clouds, metres.
         grid_shape: Voxels along x, y and z.
         padding_m: Free space on every side, metres.
+        cubes: Voxels are cubes; otherwise the box ends at the padding along every axis.
     """
     index = points.batch_index[:, None].expand(-1, 3)
     limits = torch.full((points.batch_size, 3), torch.inf, dtype=points.coord.dtype, device=points.coord.device)
     lower = limits.scatter_reduce(0, index, points.coord, "amin")
     upper = (-limits).scatter_reduce(0, index, points.coord, "amax")
-    empty = (points.counts == 0)[:, None]
+    return boxes_around(lower, upper, grid_shape, padding_m=padding_m, cubes=cubes)
+
+
+def boxes_around(
+    lower: Float[Tensor, "_B 3"],
+    upper: Float[Tensor, "_B 3"],
+    grid_shape: tuple[int, int, int],
+    *,
+    padding_m: float,
+    cubes: bool = True,
+) -> Float[Tensor, "_B 2 3"]:
+    """Boxes as :func:`fit_boxes` makes them, around ``lower`` to ``upper``; infinite bounds mean an empty cloud.
+
+    Args:
+        lower: Smallest x, y and z of each scene, metres.
+        upper: Largest.
+        grid_shape: Voxels along x, y and z.
+        padding_m: Free space on every side, metres.
+        cubes: Voxels are cubes; otherwise the box ends at the padding along every axis.
+    """
+    empty = ~torch.isfinite(lower)
     lower = torch.where(empty, torch.zeros_like(lower), lower) - padding_m
     upper = torch.where(empty, torch.ones_like(upper), upper) + padding_m
+    if not cubes:
+        return torch.stack((lower, upper), dim=1)
     shape = axis_values(grid_shape, lower)
     extent = ((upper - lower) / shape).amax(dim=-1, keepdim=True) * shape
     start = 0.5 * (lower + upper - extent)

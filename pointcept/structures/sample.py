@@ -80,6 +80,7 @@ class PointSample:
             int64, ``segment`` (N,) int64, ``instance`` (N,) int64, ``feat`` (N, C) float32, and any other).
         scene: per-scene values, kept as they are (``name``, ``condition``, and any other).
         views: the posed frames, or None.
+        input_views: frames that an encoder of images sees while ``views`` are what it has to render; None: ``views``.
         seed: the number that all random choices of this sample, in the model too, derive from.
     """
 
@@ -87,6 +88,7 @@ class PointSample:
     point: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     scene: dict[str, Any] = dataclasses.field(default_factory=dict)
     views: Views | None = None
+    input_views: Views | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -128,5 +130,7 @@ class PointSample:
         if "normal" in point:
             rotation = (linear / np.cbrt(abs(np.linalg.det(linear)))).astype(np.float32)
             point["normal"] = point["normal"] @ rotation.T
-        views = None if self.views is None else self.views.transformed(new_from_world)
-        return dataclasses.replace(self, coord=coord, point=point, views=views)
+        views, input_views = (
+            None if seen is None else seen.transformed(new_from_world) for seen in (self.views, self.input_views)
+        )
+        return dataclasses.replace(self, coord=coord, point=point, views=views, input_views=input_views)

@@ -20,7 +20,8 @@ class SceneBatch(TensorStruct):
             result depends neither on its batch mates nor on the process that computes it.
         name: Name of each scene.
         points: The point clouds, or None.
-        cameras: The posed views, or None.
+        cameras: The posed views, or None. They are what rendering is compared with.
+        inputs: The posed views that an encoder of images sees; None: it sees ``cameras``.
         origin: The clouds before voxelization, or None.
     """
 
@@ -28,6 +29,7 @@ class SceneBatch(TensorStruct):
     name: tuple[str, ...]
     points: PointBatch | None = None
     cameras: CameraBatch | None = None
+    inputs: CameraBatch | None = None
     origin: OriginBatch | None = None
 
     def __post_init__(self) -> None:
@@ -36,6 +38,8 @@ class SceneBatch(TensorStruct):
             sizes["points"] = self.points.batch_size
         if self.cameras is not None:
             sizes["cameras"] = self.cameras.batch_size
+        if self.inputs is not None:
+            sizes["inputs"] = self.inputs.batch_size
         if self.origin is not None:
             sizes["origin"] = self.origin.batch_size
         require(

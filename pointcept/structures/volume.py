@@ -1,6 +1,7 @@
 """The feature volume: what every encoder makes and every renderer reads."""
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -70,6 +71,10 @@ class FeatureVolume(TensorStruct):
     def voxel_size(self) -> Float[Tensor, "_B 3"]:
         """Edges of one voxel along x, y and z, metres."""
         return (self.box[:, 1] - self.box[:, 0]) / axis_values(self.grid_shape, self.box)
+
+    def projected(self, network: Callable[[Tensor], Tensor]) -> "FeatureVolume":
+        """The volume with the features that a dense network makes of its own, channels-last in memory."""
+        return self.replace(features=network(self.features).contiguous(memory_format=torch.channels_last_3d))
 
     def rows(self) -> Float[Tensor, "_V _C"]:
         """Features as one row per voxel, in the order b, z, y, x; a view where the memory is channels-last."""

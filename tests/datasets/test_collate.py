@@ -22,7 +22,7 @@ def make_views(sizes, value=51, labels=False):
     )
 
 
-def make_sample(name, num_points=3, *, views=None, seed=0, **changes):
+def make_sample(name, num_points=3, *, views=None, input_views=None, seed=0, **changes):
     point = {
         "grid_coord": np.arange(num_points * 3).reshape(-1, 3),
         "feat": np.full((num_points, 6), 0.5, np.float32),
@@ -32,7 +32,7 @@ def make_sample(name, num_points=3, *, views=None, seed=0, **changes):
     point = {key: value for key, value in (point | changes).items() if value is not None}
     coord = np.full((num_points, 3), float(num_points), np.float32)
     scene = {"name": name, "condition": "ScanNet"}
-    return PointSample(coord=coord, point=point, scene=scene, views=views, seed=seed)
+    return PointSample(coord=coord, point=point, scene=scene, views=views, input_views=input_views, seed=seed)
 
 
 def test_points_are_concatenated_with_cumulative_offsets():
@@ -119,3 +119,50 @@ def test_read_only_images_and_one_point_work():
 def test_samples_that_do_not_fit_together_are_named(samples, message):
     with pytest.raises(ValueError, match=message):
         collate(samples)
+
+
+def test_input_views_are_a_batch_of_their_own():
+    first = make_sample("a", views=make_views([(2, 2)]), input_views=make_views([(4, 6), (3, 3)], value=255))
+    second = make_sample("b", views=make_views([(2, 2)]), input_views=make_views([(4, 4)]))
+    batch = collate([first, second])
+    assert batch.cameras.size_px.tolist() == [[[2, 2]], [[2, 2]]]
+    assert batch.inputs.size_px.tolist() == [[[4, 6], [3, 3]], [[4, 4], [0, 0]]]
+    assert batch.inputs.image[0, 0].min() == 1 and collate([make_sample("a")]).inputs is None
+    with pytest.raises(ValueError, match=r"must have input views: scenes \['b'\] have none"):
+        collate([first, make_sample("b", views=make_views([(2, 2)]))])
+
+
+def test_scenes_of_images_alone_have_no_points():
+    batch = collate([make_sample("a", 0, views=make_views([(2, 2)])), make_sample("b", 0, views=make_views([(2, 2)]))])
+    assert batch.points is None and batch.cameras.num_views == 1 and batch.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("extrinsic", lambda m: m * 0, r"extrinsic must be a rigid camera_from_world: view 1 of scene 'a' has \[\[0.0"),
+        ("extrinsic", lambda m: m @ np.diag([2.0, 1, 1, 1]), "extrinsic must be a rigid camera_from_world"),
+        ("extrinsic", lambda m: m * np.nan, "extrinsic must be a rigid camera_from_world"),
+        ("intrinsic", lambda m: m * 0, "intrinsic must be that of a pinhole camera: view 1 of scene 'a'"),
+        ("intrinsic", lambda m: np.diag([1, 1, 0]) @ m, "intrinsic must be that of a pinhole camera"),
+        (
+            "intrinsic",
+            lambda m: np.diag([40.0, 40, 1]) @ m,
+            r"intrinsic must suit the image's size: .* for 4 x 6 pixels \(height x width\)\. Scale it",
+        ),
+    ],
+)
+def test_unusable_cameras_are_named(field, change, message):
+    views = make_views([(4, 6), (4, 6)])
+    matrices = getattr(views, field).copy()
+    matrices[1] = change(matrices[1])
+    with pytest.raises(ValueError, match=message):
+        collate([make_sample("a", views=dataclasses.replace(views, **{field: matrices}))])
+
+
+def test_reflected_scenes_have_usable_cameras():
+    sample = make_sample("a", views=make_views([(4, 6)]), input_views=make_views([(4, 6)]))
+    moved = sample.moved(np.diag([-2.0, 2, 2, 1]))
+    batch = collate([moved])
+    assert batch.inputs.depth.max() == 3.0  # both kinds of views move
+    assert torch.equal(batch.inputs.extrinsic, batch.cameras.extrinsic)

@@ -472,3 +472,10 @@ def test_reading_writes_nothing(tmp_path, frames):
     before = sorted(path for path in tmp_path.rglob("*"))
     RGBDSceneDataset(split="train", data_root=tmp_path)[0]
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_scene_of_one_frame_has_no_input_views(tmp_path):
+    write_scene(tmp_path, numbers=range(1))
+    data = RGBDSceneDataset(split="train", data_root=tmp_path, num_views=1, num_input_views=2)
+    with pytest.raises(ValueError, match=r"at least 2 usable frames: 'room' has 1 of view_split 'train'.*num_input_vi"):
+        data[0]

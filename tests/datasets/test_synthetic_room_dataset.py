@@ -49,3 +49,27 @@ def test_depth_of_the_views_lies_on_the_cloud(root):
 def test_another_kind_of_rooms_in_the_same_folder_is_refused(root):
     with pytest.raises(ValueError, match=r"must have been made with seed 1"):
         SyntheticRoomDataset(split="train", data_root=root, room_seed=1, **ROOMS)
+
+
+def test_input_views_are_other_frames_than_those_to_render(root):
+    def names(view_split, seed=0, **counts):
+        data = SyntheticRoomDataset(split="train", data_root=root, view_split=view_split, **counts, **ROOMS)
+        sample = data[0, seed]
+        return sample.views.name, sample.input_views.name
+
+    for seed in range(3):
+        rendered, seen = names("train", seed, num_views=2, num_input_views=4)
+        assert len(rendered) == 2 and len(seen) == 4 and not set(rendered) & set(seen) and "7" not in rendered + seen
+    assert names("train", 1, num_views=2, num_input_views=4) != names("train", 2, num_views=2, num_input_views=4)
+    assert names("heldout", num_views=2, num_input_views=3) == (("7",), ("1", "3", "5"))
+    rendered, seen = names("train", num_views=10, num_input_views=10)  # 7 frames are there: both get their share
+    assert len(rendered) == 4 and len(seen) == 3
+    rendered, seen = names("train", num_views=1, num_input_views=100)
+    assert len(rendered) == 1 and len(seen) == 6
+
+
+def test_without_input_views_nothing_changes(root):
+    data = SyntheticRoomDataset(split="train", data_root=root, num_views=3, **ROOMS)
+    assert data[0].input_views is None
+    with pytest.raises(ValueError, match="num_input_views must not be negative, and 0 without num_views: got -1 and 3"):
+        SyntheticRoomDataset(split="train", data_root=root, num_views=3, num_input_views=-1, **ROOMS)

@@ -183,3 +183,29 @@ def test_pooled_volumes_know_their_occupied_voxels():
     volume = make_model().encoder(make_batch())
     assert volume.occupied.shape == (2, 4, 8, 8)
     assert 0 < volume.occupied[0].sum() <= 40
+
+
+class WithOwnTerm(nn.Module):
+    """An encoder with a loss term of its own in training."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, batch):
+        volume = self.encoder(batch)
+        return (
+            (volume, {"own": (volume.features.new_tensor(6.0), volume.features.new_tensor(4.0))})
+            if self.training
+            else volume
+        )
+
+
+def test_an_encoder_may_have_loss_terms_of_its_own():
+    model, batch = make_model(), make_batch()
+    expected = model(batch)
+    model.encoder = WithOwnTerm(model.encoder)
+    losses = model(batch)
+    assert list(losses) == [*expected, "own"] and losses["own"] == 1.5
+    assert all(torch.equal(losses[name], expected[name]) for name in expected)
+    assert model.eval()(batch)["depth"].shape == (2, 2, 6, 8)

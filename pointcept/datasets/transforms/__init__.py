@@ -24,6 +24,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
+from pointcept.datasets.transforms.views import RandomViewColor
 
 __all__ = [
     "CenterShift",
@@ -42,6 +43,7 @@ __all__ = [
     "RandomRotateTargetAngle",
     "RandomScale",
     "RandomShift",
+    "RandomViewColor",
     "ShufflePoint",
     "SphereCrop",
     "Transform",

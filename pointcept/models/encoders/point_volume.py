@@ -1,12 +1,12 @@
 """Point clouds to feature volumes: a backbone on the points, mean pooling, a dense network."""
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from pointcept.models.encoders.masking import BlockMask
 from pointcept.ops.voxel_pooling import fit_boxes, mean_pool
 from pointcept.registry import MODELS
-from pointcept.structures import FeatureVolume, SceneBatch
+from pointcept.structures import FeatureVolume, PointBatch, SceneBatch
 
 
 @MODELS.register()
@@ -16,7 +16,8 @@ class PointVolumeEncoder(nn.Module):
     Args:
         backbone: Maps a ``PointBatch`` to one with ``backbone.out_channels`` features at the same points. It is what
             pre-training is for.
-        projection: Maps (B, C, Z, Y, X) to (B, ``projection.out_channels``, Z, Y, X).
+        projection: Maps (B, C, Z, Y, X) to (B, ``projection.out_channels``, Z, Y, X); None where another encoder takes
+            the pooled features.
         grid_shape: Voxels along x, y and z. Voxels are cubes, as small as the scene allows.
         padding_m: Free space around the cloud, metres.
         mask: Hides parts of the input during training; None hides nothing.
@@ -25,7 +26,7 @@ class PointVolumeEncoder(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        projection: nn.Module,
+        projection: nn.Module | None,
         grid_shape: tuple[int, int, int] = (128, 128, 32),
         padding_m: float = 0.2,
         mask: BlockMask | None = None,
@@ -43,13 +44,24 @@ class PointVolumeEncoder(nn.Module):
         Raises:
             ValueError: the batch has no points.
         """
-        if batch.points is None:
-            raise ValueError(f"PointVolumeEncoder needs point clouds: the batch of {batch.name} has none.")
-        points = batch.points
-        box = fit_boxes(points, self.grid_shape, padding_m=self.padding_m)
+        points = _points_of(batch)
+        pooled = self.pool(batch, fit_boxes(points, self.grid_shape, padding_m=self.padding_m))
+        return pooled if self.projection is None else pooled.projected(self.projection)
+
+    def pool(self, batch: SceneBatch, box: Float[Tensor, "B 2 3"]) -> FeatureVolume:
+        """The backbone's features, averaged per voxel of given boxes (outer faces, metres), before the projection.
+
+        Raises:
+            ValueError: the batch has no points.
+        """
+        points = _points_of(batch)
         if self.mask is not None and self.training:
             points = self.mask(points, batch.seed)
         encoded = self.backbone(points)
-        pooled = mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
-        features = self.projection(pooled.features).contiguous(memory_format=torch.channels_last_3d)
-        return pooled.replace(features=features)
+        return mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
+
+
+def _points_of(batch: SceneBatch) -> PointBatch:
+    if batch.points is None:
+        raise ValueError(f"PointVolumeEncoder needs point clouds: the batch of {batch.name} has none.")
+    return batch.points

@@ -22,7 +22,9 @@ class Ponder(nn.Module):
     In training the model gives the weighted loss terms, in evaluation the rendered views.
 
     Args:
-        encoder: Maps a ``SceneBatch`` to a ``FeatureVolume``.
+        encoder: Maps a ``SceneBatch`` to a ``FeatureVolume``. An encoder with loss terms of its own, such as depth
+            supervision, gives a pair in training: the volume, and ``{name: (sum, count)}``, weighted sums over
+            ``count`` things, of which the loss is the mean.
         renderer: Renders rays through the volume.
         losses: Terms that compare the rendering with the images; their weighted sum is minimised.
         ray_sampler: Chooses the pixels of a training step.
@@ -54,7 +56,7 @@ class Ponder(nn.Module):
         """Loss terms in training, rendered views in evaluation.
 
         Returns:
-            Training: ``{loss.name: scalar}``, weighted, one entry per term.
+            Training: ``{loss.name: scalar}``, weighted, one entry per term; the encoder's come last.
             Evaluation: what ``render_views`` gives.
 
         Raises:
@@ -62,20 +64,21 @@ class Ponder(nn.Module):
         """
         if batch.cameras is None:
             raise ValueError(f"Ponder needs posed views to render: the batch of {batch.name} has none.")
-        volume = self.encoder(batch)
+        encoded = self.encoder(batch)
+        volume, own_terms = (encoded, {}) if isinstance(encoded, FeatureVolume) else encoded
         if not self.training:
             return self.render_views(volume, batch.cameras)
         rays, targets = self.ray_sampler(batch.cameras, volume.box, batch.seed)
         rendering = self.renderer(volume, rays, batch.seed, targets.distance)
-        sums, counts = zip(*(loss(rendering, targets, rays) for loss in self.losses), strict=True)
+        terms = {loss.name: loss(rendering, targets, rays) for loss in self.losses}
+        weights = [loss.weight_at(self.progress) for loss in self.losses] + [1.0] * len(own_terms)
+        terms |= own_terms
+        sums, counts = zip(*terms.values(), strict=True)
         # Means over the batches of all processes: averaging gradients over processes then gives the gradient of the
         # mean over the global batch, however its rays are spread.
         counts = all_reduce_sum(torch.stack(counts)) / get_world_size()
         means = torch.stack(sums) / counts.clamp(min=torch.finfo(counts.dtype).eps)
-        return {
-            loss.name: mean * loss.weight_at(self.progress)
-            for loss, mean in zip(self.losses, means.unbind(), strict=True)
-        }
+        return {name: mean * weight for name, mean, weight in zip(terms, means.unbind(), weights, strict=True)}
 
     def set_progress(self, progress: float) -> None:
         """Tell the model which fraction of the run's optimizer steps is done, for weights that change over the run.

@@ -1,0 +1,98 @@
+"""Lifting by splatting: every pixel adds its feature to the voxels along its line of sight."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pointcept.ops.sparse_product import SparsePattern, sparse_product
+from pointcept.registry import MODELS
+from pointcept.structures import CameraBatch, FeatureVolume
+from pointcept.structures.volume import axis_values
+from ponder2d.depth import DepthDistribution
+from ponder2d.lifting.base import ViewTransform, feature_rows, map_scale, to_volume
+
+
+@MODELS.register()
+class SplattingLifting(ViewTransform):
+    """Sum over pixels and depth bins of (probability of the bin) x (feature of the pixel), in the voxel that holds the
+    bin's centre (Lift, Splat, Shoot; Philion and Fidler, ECCV 2020).
+
+    Args:
+        normalize: Divide each voxel by the summed probability that fell into it (at least 1 is not assumed; voxels with
+            less than ``1e-3`` keep their small sums): a mean instead of a sum, so that near voxels, on which many pixels
+            fall, are not louder than far ones.
+    """
+
+    needs_depth = True
+
+    def __init__(self, normalize: bool = False) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+    def forward(
+        self,
+        features: Float[Tensor, "B V C h w"],
+        depth: DepthDistribution | None,
+        cameras: CameraBatch,
+        box: Float[Tensor, "B 2 3"],
+        grid_shape: tuple[int, int, int],
+    ) -> FeatureVolume:
+        """The volume; see :meth:`ViewTransform.forward`.
+
+        Raises:
+            ValueError: there is no depth distribution.
+        """
+        if depth is None:
+            raise ValueError("SplattingLifting needs a depth distribution: got None. Give the encoder a depth_head.")
+        voxel, entry = _voxels_of_pixels(depth, cameras, box, grid_shape, map_scale(cameras, features))
+        num_bins = depth.probability.shape[2]
+        # Entries are ordered b, v, row, column, bin.
+        weight = depth.probability.permute(0, 1, 3, 4, 2).reshape(-1).index_select(0, entry)
+        size_x, size_y, size_z = grid_shape
+        num_targets = box.shape[0] * size_x * size_y * size_z
+        rows = feature_rows(features)
+        pattern = SparsePattern(
+            target=voxel,
+            source=torch.div(entry, num_bins, rounding_mode="floor"),
+            num_targets=num_targets,
+            num_sources=rows.shape[0],
+        )
+        if self.normalize:
+            total = torch.zeros(num_targets, dtype=weight.dtype, device=weight.device).index_add(0, voxel, weight)
+            weight = weight / total.clamp(min=1e-3).index_select(0, voxel)
+        seen = torch.bincount(voxel, minlength=num_targets) > 0
+        return to_volume(sparse_product(pattern, weight.to(rows), rows), box, grid_shape, seen)
+
+
+@torch.no_grad()
+def _voxels_of_pixels(
+    depth: DepthDistribution,
+    cameras: CameraBatch,
+    box: Float[Tensor, "B 2 3"],
+    grid_shape: tuple[int, int, int],
+    scale: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Voxel and entry (pixel times D plus bin) of every bin centre inside its scene's box, of pixels inside views."""
+    batch, views, num_bins, height, width = depth.probability.shape
+    column = (torch.arange(width, device=box.device) + 0.5) * scale[0] - 0.5
+    row = (torch.arange(height, device=box.device) + 0.5) * scale[1] - 0.5
+    row, column = torch.meshgrid(row, column, indexing="ij")
+    pixel = torch.stack((column, row, torch.ones_like(row)), dim=-1).reshape(-1, 3)
+    rotation, translation = cameras.extrinsic[..., :3, :3], cameras.extrinsic[..., :3, 3]
+    direction = torch.einsum("bvij,nj->bvni", torch.linalg.inv(cameras.intrinsic), pixel.to(box))
+    direction = torch.einsum("bvji,bvnj->bvni", rotation, direction)
+    origin = -torch.einsum("bvji,bvj->bvi", rotation, translation)
+    # Position in voxels = start + depth * step, per axis.
+    cell = (box[:, 1] - box[:, 0]) / axis_values(grid_shape, box)
+    start = (origin - box[:, None, 0]) / cell[:, None]
+    step = direction / cell[:, None, None]
+    limit = cameras.size_px[:, :, None].flip(-1) - 0.5
+    in_view = (pixel[:, :2] < limit).all(dim=-1)
+    inside = in_view[..., None].expand(-1, -1, -1, num_bins)
+    index = torch.arange(batch, device=box.device)[:, None, None, None]
+    for axis in (2, 1, 0):
+        place = (start[:, :, None, None, axis] + step[..., axis, None] * depth.centers).floor_()
+        inside = inside & (place >= 0) & (place < grid_shape[axis])
+        index = index * grid_shape[axis] + place.long()
+    entry = torch.nonzero(inside.reshape(-1)).squeeze(1)
+    return index.reshape(-1).index_select(0, entry), entry
