@@ -1,4 +1,4 @@
-"""Short pre-trainings for comparisons: each in a process of its own, scored, and not repeated once its result is there."""
+"""Short pre-trainings for comparisons: each in its own process, scored, and not repeated once its result is there."""
 
 import argparse
 import json
