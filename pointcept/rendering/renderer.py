@@ -107,10 +107,11 @@ class VolumeRenderer(nn.Module):
                 evaluation.
 
         Raises:
-            ValueError: rays and volume differ in device or number of scenes, or (seen on a CPU only, elsewhere the
-                check would wait for the device) a valid ray is not finite, has no direction, or has near >= far.
+            ValueError: rays, volume, seed and measured differ in device, number of scenes or number of rays, or (seen
+                on a CPU only, elsewhere the check would wait for the device) a valid ray is not finite, has no
+                direction, or has near >= far.
         """
-        _check_scenes(volume, rays)
+        _check_scenes(volume, rays, seed, measured)
         with torch.autocast(device_type=volume.box.device.type, enabled=False):
             volume = _prepare(volume)
             return self._render(volume, repair(rays), seed, measured, with_normal=not torch.is_grad_enabled())
@@ -316,7 +317,9 @@ def repair(rays: RayBatch) -> RayBatch:
     )
 
 
-def _check_scenes(volume: FeatureVolume, rays: RayBatch) -> None:
+def _check_scenes(
+    volume: FeatureVolume, rays: RayBatch, seed: Tensor | None = None, measured: Tensor | None = None
+) -> None:
     if rays.origins.shape[0] != volume.batch_size:
         raise ValueError(
             f"Rays and volume must hold the same scenes: got {rays.origins.shape[0]} and {volume.batch_size}."
@@ -325,6 +328,17 @@ def _check_scenes(volume: FeatureVolume, rays: RayBatch) -> None:
         raise ValueError(
             f"Rays and volume must be on one device: got {rays.origins.device} and {volume.box.device}. "
             "Move one of them with .to(device)."
+        )
+    shape = tuple(rays.near.shape)
+    if measured is not None and (tuple(measured.shape) != shape or measured.device != rays.near.device):
+        raise ValueError(
+            f"measured must hold one distance per ray, {shape} on {rays.near.device}: got {tuple(measured.shape)} on "
+            f"{measured.device}. Give the distances of these rays."
+        )
+    if seed is not None and (tuple(seed.shape) != shape[:1] or seed.device != rays.near.device):
+        raise ValueError(
+            f"seed must hold one number per scene, {shape[:1]} on {rays.near.device}: got {tuple(seed.shape)} on "
+            f"{seed.device}. Use the batch's own seeds."
         )
 
 
