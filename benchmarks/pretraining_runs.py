@@ -15,6 +15,48 @@ from pointcept.engines.hooks import IterationTimer
 from pointcept.utils.files import write_text
 
 RESULT = "result.json"
+CONFIG = "demo/pretrain-ponder-spunet"
+NUM_ROOMS, NUM_HELD_OUT_ROOMS, BATCH_SIZE = 24, 6, 2
+STEPS_PER_PASS = NUM_ROOMS // BATCH_SIZE
+
+
+def small_rooms(data_root: Path, steps: int) -> list[str]:
+    """Overrides that make of the demo's config a run of minutes on one core, scored on views of held-out rooms.
+
+    Args:
+        data_root: Folder for the rooms, which are made by the first run.
+        steps: Optimizer steps, a multiple of ``STEPS_PER_PASS``.
+
+    Raises:
+        ValueError: the steps are no whole number of passes over the rooms.
+    """
+    if steps < 1 or steps % STEPS_PER_PASS:
+        raise ValueError(f"steps must be a multiple of {STEPS_PER_PASS}, one pass over the rooms: got {steps}.")
+    rooms = {
+        "data_root": str(data_root.absolute()),
+        "num_train": NUM_ROOMS,
+        "num_val": NUM_HELD_OUT_ROOMS,
+        "frame_size": (90, 120),
+        "num_frames": 16,
+    }
+    hooks = [
+        {"type": "IterationTimer"},
+        {"type": "InformationWriter", "log_every": STEPS_PER_PASS},
+        {"type": "EvaluationHook", "evaluator": {"type": "RenderingEvaluator"}},
+        {"type": "CheckpointSaver"},
+    ]
+    return [
+        *(f"data.{split}.{name}={value!r}" for split in ("train", "val") for name, value in rooms.items()),
+        "data.train.num_views=3",
+        f"batch_size={BATCH_SIZE}",
+        f"epoch={steps // STEPS_PER_PASS}",
+        "eval_epoch=1",
+        "num_worker=0",
+        "model.encoder.grid_shape=(40,40,20)",
+        "model.ray_sampler.num_rays=128",
+        "model.renderer.piece_size=8192",
+        f"hooks={hooks!r}",
+    ]
 
 
 def run_pretraining(config: str, overrides: Sequence[str], folder: Path, seed: int) -> dict[str, float]:
