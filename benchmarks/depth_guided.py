@@ -15,11 +15,7 @@ SAMPLERS = {
         "num_band": 24,
         "num_free": 12,
         "num_uniform": 12,
-        "unmeasured": {
-            "type": "NeuSSampler",
-            "num_importance": 24,
-            "coarse": {"type": "OccupancySampler", "num_samples": 24},
-        },
+        "unmeasured": {"type": "NeuSSampler", "num_samples": 32, "num_importance": 16},  # in evaluation
     },
     "uniform": {"type": "NeuSSampler", "num_samples": 96, "num_importance": 36},
 }

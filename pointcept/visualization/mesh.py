@@ -102,7 +102,7 @@ def scene_surface(
     scene_index: int = 0,
     *,
     voxel_size_m: float = 0.05,
-    trim_m: float | None = 0.1,
+    trim_m: float | None = 0.15,
 ) -> tuple[Surface, UInt8[np.ndarray, "_V 3"]]:
     """The coloured surface of one scene, as a model that renders signed distances believes it to be.
 

@@ -24,11 +24,11 @@ class MeshWriter(Hook):
             measured or to a point of the cloud: there the surface is a guess. None keeps everything.
     """
 
-    def __init__(self, voxel_size_m: float = 0.05, trim_m: float | None = 0.1) -> None:
+    def __init__(self, voxel_size_m: float = 0.05, trim_m: float | None = 0.15) -> None:
         if voxel_size_m <= 0:
             raise ValueError(f"voxel_size_m must be positive: got {voxel_size_m}. The default is 0.05.")
         if trim_m is not None and trim_m <= 0:
-            raise ValueError(f"trim_m must be positive, or None: got {trim_m}. The default is 0.1.")
+            raise ValueError(f"trim_m must be positive, or None: got {trim_m}. The default is 0.15.")
         self._voxel_size_m = voxel_size_m
         self._trim_m = trim_m
 
