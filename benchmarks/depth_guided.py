@@ -12,9 +12,10 @@ from benchmarks.pretraining_runs import CONFIG, STEPS_PER_PASS, run_pretraining,
 SAMPLERS = {
     "guided": {
         "type": "DepthGuidedSampler",
-        "num_band": 24,
-        "num_free": 12,
-        "num_uniform": 12,
+        "num_band": 16,
+        "num_free": 16,
+        "num_uniform": 16,
+        "band_m": 0.3,
         "unmeasured": {"type": "NeuSSampler", "num_samples": 32, "num_importance": 16},  # in evaluation
     },
     "uniform": {"type": "NeuSSampler", "num_samples": 96, "num_importance": 36},
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("exp/depth_guided"), help="runs and rooms; results are reused"
     )
-    parser.add_argument("--steps", type=int, default=10 * STEPS_PER_PASS, help=f"a multiple of {STEPS_PER_PASS}")
+    parser.add_argument("--steps", type=int, default=15 * STEPS_PER_PASS, help=f"a multiple of {STEPS_PER_PASS}")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each sampler (default 3)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
