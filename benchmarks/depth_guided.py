@@ -12,10 +12,9 @@ from benchmarks.pretraining_runs import CONFIG, STEPS_PER_PASS, run_pretraining,
 SAMPLERS = {
     "guided": {
         "type": "DepthGuidedSampler",
-        "num_band": 16,
-        "num_free": 16,
-        "num_uniform": 16,
-        "band_m": 0.3,
+        "num_band": 12,
+        "num_free": 18,
+        "num_uniform": 18,
         "unmeasured": {"type": "NeuSSampler", "num_samples": 32, "num_importance": 16},  # in evaluation
     },
     "uniform": {"type": "NeuSSampler", "num_samples": 96, "num_importance": 36},
