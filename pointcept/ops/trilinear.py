@@ -85,40 +85,33 @@ def find_corners(volume: FeatureVolume, positions: Float[Tensor, "B M 3"], *, wi
             f"positions and volume must agree in batch size and device: got {positions.shape[0]} on {positions.device} "
             f"and {volume.batch_size} on {volume.box.device}. Move both to one device."
         )
-    shape = axis_values(volume.grid_shape, positions)
-    voxel = volume.voxel_size[:, None]
-    grid = (positions - (volume.box[:, None, 0] + 0.5 * voxel)) / voxel
-    lower = grid.detach().floor().clamp(min=-2).minimum(shape)
+    # Positions lie along the last dimension until the end: short last dimensions are slow.
+    size = axis_values(volume.grid_shape, positions)[:, None, None]
+    voxel = volume.voxel_size
+    grid = ((positions - (volume.box[:, 0] + 0.5 * voxel)[:, None]) / voxel[:, None]).permute(2, 0, 1).contiguous()
+    lower = grid.detach().floor().clamp(min=-2).minimum(size)
     fraction = grid - lower
-    # Everything is first made for the two voxels of each axis, (B, M, 2), then combined to (B, M, z, y, x).
-    voxels = torch.stack((lower, lower + 1), dim=-2)
-    inside = ((voxels >= 0) & (voxels < shape)).to(grid.dtype)
-    along_x, along_y, along_z = (torch.stack((1 - fraction, fraction), dim=-2) * inside).unbind(-1)
-    x, y, z = along_x[..., None, None, :], along_y[..., None, :, None], along_z[..., :, None, None]
-    weight = z * y * x
+    voxels = torch.stack((lower, lower + 1))  # the two voxels of each axis: (2, 3, B, M)
+    inside = ((voxels >= 0) & (voxels < size)).to(grid.dtype)
+    x, y, z = (torch.stack((1 - fraction, fraction)) * inside).unbind(1)
     slope = None
     if with_slope:
-        sign = torch.stack((-inside[..., 0, :], inside[..., 1, :]), dim=-2)
-        by_x, by_y, by_z = (sign / voxel[:, :, None]).unbind(-1)
-        slope = torch.stack(
-            (
-                z * y * by_x[..., None, None, :],
-                z * x * by_y[..., None, :, None],
-                y * x * by_z[..., :, None, None],
-            ),
-            dim=-1,
-        ).reshape(-1, 8, 3)
-    column, row, layer = voxels.clamp(min=0).minimum(shape - 1).long().unbind(-1)
+        by_x, by_y, by_z = (torch.stack((-inside[0], inside[1])) / voxel.T[:, :, None]).unbind(1)
+        slope = torch.stack((_products(z, y, by_x), _products(z, by_y, x), _products(by_z, y, x))).permute(2, 1, 0)
+    column, row, layer = voxels.clamp(min=0).minimum(size - 1).long().unbind(1)
     size_x, size_y, size_z = volume.grid_shape
-    layer = layer + torch.arange(volume.batch_size, device=positions.device)[:, None, None] * size_z
-    plane = (layer * size_y)[..., :, None] + row[..., None, :]
-    index = (plane * size_x)[..., None] + column[..., None, None, :]
+    layer = layer + torch.arange(volume.batch_size, device=positions.device)[:, None] * size_z
+    index = ((layer[:, None] * size_y + row)[:, :, None] * size_x + column).reshape(8, -1)
     return Corners(
-        index=index.reshape(-1, 8),
-        weight=weight.reshape(-1, 8),
+        index=index.T.contiguous(),
+        weight=_products(z, y, x).T.contiguous(),
         slope=slope,
         num_rows=volume.batch_size * size_x * size_y * size_z,
     )
+
+
+def _products(z: Float[Tensor, "2 B M"], y: Float[Tensor, "2 B M"], x: Float[Tensor, "2 B M"]) -> Float[Tensor, "8 _P"]:
+    return ((z[:, None] * y)[:, :, None] * x).reshape(8, -1)
 
 
 def read(rows: Float[Tensor, "V C"], corners: Corners, weight: Float[Tensor, "M 8"]) -> Float[Tensor, "M C"]:

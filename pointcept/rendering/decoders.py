@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_SHARPNESS = 100.0  # of the softplus
+SHARPNESS = 100.0
+"""Of the softplus: how fast it bends, per unit of its input."""
 
 
 class FieldDecoder(nn.Module):
@@ -176,15 +177,15 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, value: Tensor) -> tuple[Tensor, Tensor]:
-        slope = torch.sigmoid(value * _SHARPNESS)
+        slope = torch.sigmoid(value * SHARPNESS)
         ctx.save_for_backward(slope)
         # log(1 + exp(y)) = y - log(sigmoid(y)); where the sigmoid underflows the result would be below 0 and is 0.
-        logarithm = slope.clamp(min=1e-37).log_().mul_(-1 / _SHARPNESS)
+        logarithm = slope.clamp(min=1e-37).log_().mul_(-1 / SHARPNESS)
         return logarithm.add_(value).clamp_(min=0), slope
 
     @staticmethod
     def backward(ctx, value_grad: Tensor, slope_grad: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return slope * (value_grad + (slope_grad * _SHARPNESS) * (1 - slope))
-        return (1 - slope).mul_(slope_grad).mul_(_SHARPNESS).add_(value_grad).mul_(slope)  # the same, in place
+            return slope * (value_grad + (slope_grad * SHARPNESS) * (1 - slope))
+        return (1 - slope).mul_(slope_grad).mul_(SHARPNESS).add_(value_grad).mul_(slope)  # the same, in place

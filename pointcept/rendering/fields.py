@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pointcept.ops import trilinear
 from pointcept.registry import MODELS
 from pointcept.rendering.decoders import FieldDecoder, FoldedWeights, Trunk
+from pointcept.rendering.linear_heads import LinearHeads
 from pointcept.structures import FeatureVolume
 
 GradientMode = Literal["analytic", "finite_difference", "none"]
@@ -284,19 +285,32 @@ class SDFField(nn.Module):
         inputs = (*gradient, trunk.activated, trunk.value)
         if not self.share_volume:
             inputs = (*inputs, appearance)
+        heads = self.linear_heads(trunk.folded)
+        result = heads.heads_bias
+        weights = heads.heads.split([part.shape[1] for part in inputs], dim=-1)
+        for part, weight in zip(inputs, weights, strict=True):
+            result = torch.addmm(result, part, weight.T)
+        sdf, logits = result.split((1, 3), dim=-1)
+        color = torch.sigmoid(torch.addmm(logits, directions, heads.by_direction.T))
+        return sdf[:, 0], color, None if self.feature_decoder is None else inputs
+
+    def linear_heads(self, folded: FoldedWeights | None = None) -> LinearHeads:
+        """Weights of the SDF and the colour logits where ``is_linear``; ``folded`` are the SDF decoder's, if known."""
+        folded = self.sdf_decoder.folded() if folded is None else folded
         colors = self.color_decoder.folded()
-        weight, bias = self._without_geometry(trunk.folded, colors.weights[0][:, :-3])
-        by_gradient = weight.new_zeros(1, 3 * len(gradient))
-        by_read = trunk.folded.weights[-1][:1]
+        weight, bias = self._without_geometry(folded, colors.weights[0][:, :-3])
+        by_read = folded.weights[-1][:1]
         if not self.share_volume:
             by_read = F.pad(by_read, (0, self.geometry_width))  # the appearance is no part of it
-        weight = torch.cat((torch.cat((by_gradient, self.sdf_decoder.head.weight[:1], by_read), dim=-1), weight))
-        result = torch.cat((trunk.folded.biases[-1][:1], colors.biases[0] + bias))
-        for part, part_weight in zip(inputs, weight.split([part.shape[1] for part in inputs], dim=-1), strict=True):
-            result = torch.addmm(result, part, part_weight.T)
-        sdf, logits = result.split((1, 3), dim=-1)
-        color = torch.sigmoid(torch.addmm(logits, directions, colors.weights[0][:, -3:].T))
-        return sdf[:, 0], color, None if self.feature_decoder is None else inputs
+        by_sdf = torch.cat((self.sdf_decoder.head.weight[:1], by_read), dim=-1)
+        by_sdf = F.pad(by_sdf, (weight.shape[1] - by_sdf.shape[1], 0))  # nor is the gradient
+        return LinearHeads(
+            layer=folded.weights[0],
+            layer_bias=folded.biases[0],
+            heads=torch.cat((by_sdf, weight)),
+            heads_bias=torch.cat((folded.biases[-1][:1], colors.biases[0] + bias)),
+            by_direction=colors.weights[0][:, -3:],
+        )
 
     def _without_geometry(self, folded: FoldedWeights, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of (gradient, appearance, geometry feature) as those of (gradient, activation, read), and a bias."""

@@ -1,6 +1,7 @@
 """Differentiable rendering: a feature volume and rays become colour, depth, normals and features."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,9 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from pointcept.ops.trilinear import Corners, find_corners
 from pointcept.registry import MODELS
 from pointcept.rendering.fields import FieldPoints, SDFField
 from pointcept.rendering.guided_samplers import grow, look_up
+from pointcept.rendering.linear_heads import RayPiece, query_linear, render_linear
 from pointcept.rendering.recompute import LocatedPiece, Piece, evaluate_pieces
 from pointcept.rendering.samplers import RayProbe, Sampler
 from pointcept.rendering.weights import NeuSWeighting, Weighting
@@ -104,10 +107,11 @@ class VolumeRenderer(nn.Module):
                 evaluation.
 
         Raises:
-            ValueError: rays and volume differ in device or number of scenes, or (seen on a CPU only, elsewhere the
-                check would wait for the device) a valid ray is not finite, has no direction, or has near >= far.
+            ValueError: rays, volume, seed and measured differ in device, number of scenes or number of rays, or (seen
+                on a CPU only, elsewhere the check would wait for the device) a valid ray is not finite, has no
+                direction, or has near >= far.
         """
-        _check_scenes(volume, rays)
+        _check_scenes(volume, rays, seed, measured)
         with torch.autocast(device_type=volume.box.device.type, enabled=False):
             volume = _prepare(volume)
             return self._render(volume, repair(rays), seed, measured, with_normal=not torch.is_grad_enabled())
@@ -129,19 +133,37 @@ class VolumeRenderer(nn.Module):
         samples = self.sampler(rays, self._probe(volume, rays, measured), seed)
         distance = samples.middles if self.sample_position == "middle" else samples.starts
         pieces = [
-            _Piece(self, volume, _part(rays, part), distance[:, part], samples.lengths[:, part], with_normal)
+            _Piece(self, volume, _part(rays, part), distance[:, part], samples.lengths[:, part], part, with_normal)
             for part in self._parts(distance)
         ]
-        fixed = not (rays.origins.requires_grad or rays.directions.requires_grad)
-        if len(pieces) > 1 and torch.is_grad_enabled() and fixed:
-            parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            results = evaluate_pieces(pieces, rows, len(self.field.branches(rows)), parameters)
-        else:
-            results = [
-                torch.cat(parts, dim=1)
-                for parts in zip(*(piece.locate().evaluate(self.field.branches(rows)) for piece in pieces))
-            ]
-        return Rendering(sample_distance=distance, **dict(zip(pieces[0].names, results, strict=True)))
+        results = dict(zip(pieces[0].names, self._evaluate(pieces, rows, rays), strict=True))
+        if self.field.feature_decoder is not None:
+            # After the sums, as its last layer is linear.
+            results["feature"] = self.field.decode_feature(results.pop("hidden"), results["opacity"])
+        return Rendering(sample_distance=distance, **results)
+
+    @property
+    def _is_written_out(self) -> bool:
+        field = self.field
+        return field.is_linear and field.gradient == "analytic" and len(field.sdf_decoder.layers) == 1
+
+    def _evaluate(self, pieces: "list[_Piece]", rows: Tensor, rays: RayBatch) -> Sequence[Tensor]:
+        field = self.field
+        if len(pieces) > 1 and not (rays.origins.requires_grad or rays.directions.requires_grad):
+            if self._is_written_out:
+                return render_linear(
+                    pieces,
+                    rows.view(-1, field.in_channels),
+                    field.linear_heads(),
+                    rays.directions,
+                    list(self.weighting.parameters()),
+                    with_sums=field.feature_decoder is not None,
+                )
+            if torch.is_grad_enabled():
+                parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+                return evaluate_pieces(pieces, rows, len(field.branches(rows)), parameters)
+        parts = (piece.locate().evaluate(field.branches(rows)) for piece in pieces)
+        return [torch.cat(results, dim=1) for results in zip(*parts, strict=True)]
 
     def _parts(self, distance: Float[Tensor, "B R S"]) -> list[slice]:
         batch, num_rays, num_samples = distance.shape
@@ -153,11 +175,16 @@ class VolumeRenderer(nn.Module):
     def _probe(self, volume: FeatureVolume, rays: RayBatch, measured: Tensor | None) -> RayProbe:
         @torch.no_grad()
         def query_sdf(distance: Float[Tensor, "B R S"]) -> Float[Tensor, "B R S"]:
-            parts = []
-            for part in self._parts(distance):
-                positions = _along(_part(rays, part), distance[:, part])
-                parts.append(self.field.query_sdf(volume, positions.flatten(1, 2)).view(positions.shape[:3]))
-            return torch.cat(parts, dim=1)
+            parts = self._parts(distance)
+            positions = [_along(_part(rays, part), distance[:, part]).flatten(1, 2) for part in parts]
+            if self._is_written_out:
+                corners = (find_corners(volume, some, with_slope=False) for some in positions)
+                size = max(some.shape[0] * some.shape[1] for some in positions)
+                sdf = query_linear(corners, volume.rows(), self.field.linear_heads(), max_size=size)
+            else:
+                sdf = [self.field.query_sdf(volume, some) for some in positions]
+            scenes, _, samples = distance.shape
+            return torch.cat([some.view(scenes, -1, samples) for some in sdf], dim=1)
 
         is_occupied = None
         if volume.occupied is not None:
@@ -193,7 +220,7 @@ class NeuSRenderer(VolumeRenderer):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Piece(Piece):
+class _Piece(Piece, RayPiece):
     """Some rays of each scene with their samples."""
 
     renderer: VolumeRenderer
@@ -201,20 +228,42 @@ class _Piece(Piece):
     rays: RayBatch
     distance: Float[Tensor, "B R S"]
     length: Float[Tensor, "B R S"]
+    part: slice
     with_normal: bool
 
-    def locate(self) -> "_Located":
-        positions = _along(self.rays, self.distance).flatten(1, 2)
-        return _Located(self, self.renderer.field.locate(self.volume, positions))
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Scenes, rays and samples per ray."""
+        return tuple(self.distance.shape)
 
     @property
     def names(self) -> list[str]:
         """Names of the results, in their order."""
-        field = self.renderer.field
-        names = ["color", "distance", "opacity", "sdf", "weight"]
-        if field.gradient != "none" or self.with_normal:
-            names += ["normal", "gradient"]
-        return names if field.feature_decoder is None else [*names, "feature"]
+        has_gradient = self.renderer.field.gradient != "none" or self.with_normal
+        names = ["sdf", "gradient"] if has_gradient else ["sdf"]
+        names += ["weight", "color", "distance", "opacity"]
+        names += ["normal"] if has_gradient else []
+        return names if self.renderer.field.feature_decoder is None else [*names, "hidden"]
+
+    def locate(self) -> "_Located":
+        return _Located(self, self.renderer.field.locate(self.volume, self._positions()))
+
+    def find_corners(self) -> Corners:
+        return find_corners(self.volume, self._positions())
+
+    def composite(self, sdf: Tensor, gradient: Tensor | None, color: Tensor) -> tuple[Tensor, ...]:
+        """Weights of the samples, colour, distance, opacity and, with a gradient, normals."""
+        rays = self.rays
+        slope = None if gradient is None else (gradient * rays.directions[:, :, None]).sum(dim=-1)
+        weight = self.renderer.weighting(sdf, self.length, slope)
+        opacity = weight.sum(dim=-1)
+        expected = (weight * self.distance).sum(dim=-1) / (opacity + 1e-10)
+        expected = expected.clamp(min=rays.near, max=rays.far)
+        results = (weight, composite(color, weight), expected, opacity)
+        return results if gradient is None else (*results, composite(F.normalize(gradient, dim=-1), weight))
+
+    def _positions(self) -> Float[Tensor, "B _M 3"]:
+        return _along(self.rays, self.distance).flatten(1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,29 +278,15 @@ class _Located(LocatedPiece):
         return touched, _Located(self.piece, points)
 
     def evaluate(self, branches: tuple[Float[Tensor, "_V _C"], ...]) -> tuple[Tensor, ...]:
-        piece, renderer = self.piece, self.piece.renderer
-        distance, rays, shape = piece.distance, piece.rays, piece.distance.shape
-        directions = rays.directions[:, :, None].expand(*shape, 3)
-        field = renderer.field.evaluate(branches, self.points, directions.reshape(-1, 3), with_normal=piece.with_normal)
-        field = field.reshape(*shape)
-        slope = None if field.gradient is None else (field.gradient * directions).sum(dim=-1)
-        weight = renderer.weighting(field.sdf, piece.length, slope)
-        opacity = weight.sum(dim=-1)
-        expected = (weight * distance).sum(dim=-1) / (opacity + 1e-10)
-        results = {
-            "color": composite(field.color, weight),
-            "distance": expected.clamp(min=rays.near, max=rays.far),
-            "opacity": opacity,
-            "sdf": field.sdf,
-            "weight": weight,
-        }
-        if field.gradient is not None:
-            results["normal"] = composite(F.normalize(field.gradient, dim=-1), weight)
-            results["gradient"] = field.gradient
-        if field.feature is not None:
-            hidden = torch.cat([composite(part, weight) for part in field.feature], dim=-1)
-            results["feature"] = renderer.field.decode_feature(hidden, opacity)
-        return tuple(results[name] for name in piece.names)
+        piece = self.piece
+        directions = piece.rays.directions[:, :, None].expand(*piece.shape, 3).reshape(-1, 3)
+        field = piece.renderer.field.evaluate(branches, self.points, directions, with_normal=piece.with_normal)
+        field = field.reshape(*piece.shape)
+        results = piece.composite(field.sdf, field.gradient, field.color)
+        found = (field.sdf, *results) if field.gradient is None else (field.sdf, field.gradient, *results)
+        if field.feature is None:
+            return found
+        return *found, torch.cat([composite(part, results[0]) for part in field.feature], dim=-1)
 
 
 def repair(rays: RayBatch) -> RayBatch:
@@ -282,7 +317,9 @@ def repair(rays: RayBatch) -> RayBatch:
     )
 
 
-def _check_scenes(volume: FeatureVolume, rays: RayBatch) -> None:
+def _check_scenes(
+    volume: FeatureVolume, rays: RayBatch, seed: Tensor | None = None, measured: Tensor | None = None
+) -> None:
     if rays.origins.shape[0] != volume.batch_size:
         raise ValueError(
             f"Rays and volume must hold the same scenes: got {rays.origins.shape[0]} and {volume.batch_size}."
@@ -291,6 +328,17 @@ def _check_scenes(volume: FeatureVolume, rays: RayBatch) -> None:
         raise ValueError(
             f"Rays and volume must be on one device: got {rays.origins.device} and {volume.box.device}. "
             "Move one of them with .to(device)."
+        )
+    shape = tuple(rays.near.shape)
+    if measured is not None and (tuple(measured.shape) != shape or measured.device != rays.near.device):
+        raise ValueError(
+            f"measured must hold one distance per ray, {shape} on {rays.near.device}: got {tuple(measured.shape)} on "
+            f"{measured.device}. Give the distances of these rays."
+        )
+    if seed is not None and (tuple(seed.shape) != shape[:1] or seed.device != rays.near.device):
+        raise ValueError(
+            f"seed must hold one number per scene, {shape[:1]} on {rays.near.device}: got {tuple(seed.shape)} on "
+            f"{seed.device}. Use the batch's own seeds."
         )
 
 

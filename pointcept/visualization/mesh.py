@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from skimage.measure import marching_cubes
 from torch import nn
 
 from pointcept.structures import SceneBatch
 from pointcept.visualization.ply import vertex_array, write_ply
+from pointcept.visualization.trimming import observed
 
 logger = logging.getLogger("pointcept")
 
@@ -85,9 +86,23 @@ def extract_surface(
     return Surface((vertices + np.asarray(origin)).astype(np.float32), faces, _vertex_normals(vertices, faces))
 
 
+def keep_vertices(surface: Surface, keep: Bool[np.ndarray, "_V"]) -> Surface:
+    """The surface without some vertices, and without the triangles that have one of these."""
+    faces = surface.faces[keep[surface.faces].all(axis=1)]
+    used = np.zeros(len(keep), dtype=bool)
+    used[faces] = True
+    number = np.cumsum(used) - 1
+    return Surface(surface.vertices[used], number[faces].astype(surface.faces.dtype), surface.normals[used])
+
+
 @torch.no_grad()
 def scene_surface(
-    model: nn.Module, batch: SceneBatch, scene_index: int = 0, *, voxel_size_m: float = 0.05
+    model: nn.Module,
+    batch: SceneBatch,
+    scene_index: int = 0,
+    *,
+    voxel_size_m: float = 0.05,
+    trim_m: float | None = 0.15,
 ) -> tuple[Surface, UInt8[np.ndarray, "_V 3"]]:
     """The coloured surface of one scene, as a model that renders signed distances believes it to be.
 
@@ -96,15 +111,20 @@ def scene_surface(
         batch: Holds the scene.
         scene_index: Which scene of the batch.
         voxel_size_m: Distance between the samples of the signed distance, metres.
+        trim_m: Cut away what is neither seen in a view of the scene, nor closer than this (metres) behind what a view
+            measured or to a point of the cloud: there the surface is a guess. None keeps everything.
 
     Returns:
-        The surface, empty where the signed distance keeps its sign, and the colour of each vertex.
+        The surface, empty where the signed distance keeps its sign or nothing was observed, and the colour of each
+        vertex.
     """
     volume = model.encoder(batch)
     sdf, origin = model.sample_sdf(volume, scene_index, voxel_size_m)
     surface = extract_surface(
         sdf.float().cpu().numpy(), origin.double().cpu().numpy(), np.full(3, voxel_size_m, dtype=np.float64)
     )
+    if trim_m is not None:
+        surface = keep_vertices(surface, observed(surface.vertices, batch, scene_index, margin_m=trim_m))
     if len(surface.vertices) == 0:
         return surface, np.zeros((0, 3), np.uint8)
     color = model.sample_color(volume, scene_index, torch.from_numpy(surface.vertices).to(volume.box))

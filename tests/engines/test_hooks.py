@@ -113,6 +113,8 @@ def test_the_mesh_of_a_validation_scene_is_written_at_the_end(tmp_path):
         make_trainer(tmp_path, [MeshWriter()], model=ToyModel()).train()
     with pytest.raises(ValueError, match=r"voxel_size_m must be positive: got 0\.0"):
         MeshWriter(voxel_size_m=0.0)
+    with pytest.raises(ValueError, match=r"trim_m must be positive, or None: got 0\.0"):
+        MeshWriter(trim_m=0.0)
 
 
 def test_hooks_that_need_another_say_so_before_anything_is_computed(tmp_path):

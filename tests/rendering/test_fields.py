@@ -145,17 +145,45 @@ def test_linear_heads_equal_heads_on_the_geometry_feature(mode, share_volume):
         torch.testing.assert_close(found, expected)
 
 
-def test_the_gradient_and_its_backward_pass_gradcheck():
+@pytest.mark.parametrize("is_linear", [True, False])
+def test_the_gradient_and_its_backward_pass_gradcheck(is_linear):
+    """With respect to the volume and to the weights of the SDF decoder."""
     field, volume, positions, directions = gradient_case("analytic")
-    box = volume.box
+    field.is_linear = is_linear
+    features = (volume.features.detach() * 0.05).requires_grad_()
+    parameters = dict(field.sdf_decoder.named_parameters())
 
-    def evaluate(features):
-        samples = field(FeatureVolume(features, box), positions[:, :2], directions[:, :2])
+    def evaluate(features, *values):
+        arguments = (FeatureVolume(features, volume.box), positions[:, :2], directions[:, :2])
+        state = {f"sdf_decoder.{name}": value for name, value in zip(parameters, values, strict=True)}
+        samples = torch.func.functional_call(field, state, arguments)
         return samples.sdf, samples.gradient, samples.color
 
-    features = (volume.features.detach() * 0.05).requires_grad_()
-    assert torch.autograd.gradcheck(evaluate, (features,), fast_mode=True)
-    assert torch.autograd.gradgradcheck(evaluate, (features,), fast_mode=True)
+    inputs = (features, *parameters.values())
+    assert torch.autograd.gradcheck(evaluate, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(evaluate, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("share_volume", [True, False])
+@pytest.mark.parametrize("position_factor", [0.0, 1.0])
+def test_the_gradient_equals_autograd_through_the_trilinear_read_and_so_does_its_backward(
+    share_volume, position_factor
+):
+    """Of the gradient and of its backward pass into the volume and the weights; the read is differentiable twice."""
+    options = {"share_volume": share_volume, "position_factor": position_factor}
+    field, volume, positions, directions = gradient_case("analytic", **options)
+    inputs = (volume.features, *field.sdf_decoder.parameters())
+    points = positions.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(field.query_sdf(volume, points).sum(), points, create_graph=True)
+    found = field(volume, positions, directions).gradient
+    torch.testing.assert_close(found, expected)
+    expected_grads = torch.autograd.grad(expected.pow(3).sum(), inputs, allow_unused=True)
+    found_grads = torch.autograd.grad(found.pow(3).sum(), inputs, allow_unused=True)
+    for found_grad, expected_grad, value in zip(found_grads, expected_grads, inputs, strict=True):
+        zero = torch.zeros_like(value)  # autograd does not see that the gradient does not depend on the last bias
+        torch.testing.assert_close(
+            zero if found_grad is None else found_grad, zero if expected_grad is None else expected_grad
+        )
 
 
 def test_the_step_must_be_positive():

@@ -224,3 +224,26 @@ def test_rays_on_another_device_are_refused():
     rays = make_rays(3).to("meta")
     with pytest.raises(ValueError, match="must be on one device: got meta and cpu"):
         make_renderer()(make_volume(), rays, None)
+
+
+def test_distances_and_seeds_of_other_rays_are_refused():
+    renderer, volume, rays = make_renderer(), make_volume(), make_rays(3)
+    with pytest.raises(ValueError, match=r"one distance per ray, \(2, 3\) on cpu: got \(2, 4\) on cpu"):
+        renderer(volume, rays, None, torch.ones(2, 4))
+    with pytest.raises(ValueError, match=r"one distance per ray, \(2, 3\) on cpu: got \(2, 3\) on meta"):
+        renderer(volume, rays, None, torch.ones(2, 3, device="meta"))
+    with pytest.raises(ValueError, match=r"one number per scene, \(2,\) on cpu: got \(1,\) on cpu"):
+        renderer(volume, rays, torch.tensor([1]))
+
+
+@pytest.mark.parametrize("measured", [float("nan"), float("inf"), 0.0, -1.0, 0.01, 9.0])
+def test_a_distance_that_is_none_or_off_the_ray_guides_no_samples(measured):
+    """Rays without a usable measurement are sampled as if there were none; their neighbours keep theirs."""
+    renderer, volume, rays = make_renderer(sampler=DepthGuidedSampler(4, 3, 2)), make_volume(), make_rays(3)
+    distance = torch.full((2, 3), 0.8)
+    guided = renderer(volume, rays, None, distance).sample_distance
+    uniform = make_renderer(sampler=UniformSampler(9))(volume, rays, None).sample_distance
+    distance[0, 1] = measured
+    found = renderer(volume, rays, None, distance).sample_distance
+    torch.testing.assert_close(found[0, 1], uniform[0, 1])
+    torch.testing.assert_close(found[1], guided[1])

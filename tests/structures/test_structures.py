@@ -100,7 +100,7 @@ def test_volume_knows_its_voxels():
     torch.testing.assert_close(volume.voxel_size, torch.tensor([[0.5, 1.0, 0.5]]))
 
 
-@pytest.mark.parametrize("top", [0.0, -1.0])
+@pytest.mark.parametrize("top", [0.0, -1.0, float("nan"), float("inf")])
 def test_boxes_without_extent_are_refused(top):
     with pytest.raises(ValueError, match="positive extent along every axis"):
         FeatureVolume(torch.zeros(1, 4, 2, 2, 2), torch.tensor([[[0.0, 0, 0], [1, 1, top]]]))

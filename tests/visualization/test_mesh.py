@@ -107,10 +107,11 @@ class SphereModel(nn.Module):
 
 def test_the_surface_of_a_scene_has_the_models_place_and_colours():
     batch = SceneBatch(torch.zeros(1, dtype=torch.int64), ("sphere",))
-    surface, colors = scene_surface(SphereModel(RADIUS), batch, voxel_size_m=0.1)
+    surface, colors = scene_surface(SphereModel(RADIUS), batch, voxel_size_m=0.1, trim_m=None)
     assert np.abs(np.linalg.norm(surface.vertices - CENTER, axis=1) - RADIUS).max() < 0.01
     east = surface.vertices[:, 0] > np.float32(CENTER[0])
     np.testing.assert_array_equal(colors, np.where(east[:, None], (255, 0, 0), (0, 255, 0)))
+    assert len(scene_surface(SphereModel(RADIUS), batch, voxel_size_m=0.1)[0].vertices) == 0  # nothing was observed
 
 
 def test_a_model_without_a_surface_gives_an_empty_one():

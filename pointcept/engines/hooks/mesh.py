@@ -20,12 +20,17 @@ class MeshWriter(Hook):
 
     Args:
         voxel_size_m: Distance between the samples of the signed distance, metres.
+        trim_m: Cut away what is neither seen in a view of the scene, nor closer than this (metres) behind what a view
+            measured or to a point of the cloud: there the surface is a guess. None keeps everything.
     """
 
-    def __init__(self, voxel_size_m: float = 0.05) -> None:
+    def __init__(self, voxel_size_m: float = 0.05, trim_m: float | None = 0.15) -> None:
         if voxel_size_m <= 0:
             raise ValueError(f"voxel_size_m must be positive: got {voxel_size_m}. The default is 0.05.")
+        if trim_m is not None and trim_m <= 0:
+            raise ValueError(f"trim_m must be positive, or None: got {trim_m}. The default is 0.15.")
         self._voxel_size_m = voxel_size_m
+        self._trim_m = trim_m
 
     def before_train(self) -> None:
         """Checks that the model has surfaces."""
@@ -49,11 +54,13 @@ class MeshWriter(Hook):
         batch = loader.collate_fn([loader.dataset[0]]).to(trainer.device)
         trainer.model.eval()
         try:
-            surface, colors = scene_surface(trainer.model, batch, 0, voxel_size_m=self._voxel_size_m)
+            surface, colors = scene_surface(
+                trainer.model, batch, 0, voxel_size_m=self._voxel_size_m, trim_m=self._trim_m
+            )
         finally:
             trainer.model.train()
         name = (batch.name[0] or "scene").replace("/", "_")
         if len(surface.faces) == 0:
-            _logger.warning("No mesh of scene %s: its signed distance has no zero crossing.", name)
+            _logger.warning("No mesh of scene %s: no zero crossing of its signed distance was observed.", name)
             return
         write_mesh(self._folder / f"{name}.ply", surface.vertices, surface.faces, colors)
