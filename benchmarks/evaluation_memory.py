@@ -63,9 +63,7 @@ def main() -> None:
     parser.add_argument("--grid-size", type=float, default=0.02, metavar="METRES")
     parser.add_argument("--max-fragments", type=int, metavar="N")
     options = parser.parse_args()
-    figures = measure(
-        options.points, options.classes, grid_size=options.grid_size, max_fragments=options.max_fragments
-    )
+    figures = measure(options.points, options.classes, grid_size=options.grid_size, max_fragments=options.max_fragments)
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -20,3 +20,4 @@ amp_dtype = "bfloat16"
 find_unused_parameters = False
 mix_prob = 0.0
 param_dicts = None
+test = None  # no final evaluation

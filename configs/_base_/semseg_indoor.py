@@ -1,5 +1,5 @@
-# Semantic segmentation of indoor clouds with a small SparseUNet: everything but the data set. The backbone and its input
-# are those of pretrain_ponder_indoor.py, so that its weights fit.
+# Semantic segmentation of indoor clouds with a small SparseUNet: everything but the data set. The backbone and its
+# input are those of pretrain_ponder_indoor.py, so that its weights fit.
 _base_ = ["./default_runtime.py"]
 
 model = dict(

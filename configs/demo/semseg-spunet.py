@@ -3,9 +3,7 @@
 _base_ = ["../_base_/semseg_indoor.py"]
 
 _rooms = dict(type="SyntheticRoomDataset", data_root="data/synthetic_rooms", num_train=96, num_val=4, num_views=0)
-data = dict(
-    train=dict(**_rooms, split="train"), val=dict(**_rooms, split="val"), test=dict(**_rooms, split="val")
-)
+data = dict(train=dict(**_rooms, split="train"), val=dict(**_rooms, split="val"), test=dict(**_rooms, split="val"))
 
 batch_size = 4
 epoch = 12

@@ -53,8 +53,8 @@ class VoxelFragments:
     """Several samplings of a cloud with one point per voxel that together take every point.
 
     Fragment i takes the point i mod n of a voxel with n points. There are as many fragments as the fullest voxel has
-    points. ``max_fragments`` limits their number, since one dense voxel would multiply the cost of the whole cloud; then
-    the points of fuller voxels that no fragment takes get the result of a point of their voxel.
+    points. ``max_fragments`` limits their number, since one dense voxel would multiply the cost of the whole cloud;
+    then the points of fuller voxels that no fragment takes get the result of a point of their voxel.
 
     Args:
         coord: Metres.

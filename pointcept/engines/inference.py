@@ -156,7 +156,7 @@ class FragmentInference:
 
 
 def _add_softmax(total: Tensor, rows: Tensor, logits: Tensor, index: Tensor) -> None:
-    """Adds the softmax of ``logits[index]`` to ``total[rows]``, some rows at a time: there may be hundreds of classes."""
+    """Adds the softmax of ``logits[index]`` to ``total[rows]``, some rows at a time: classes may be hundreds."""
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)
         total.index_add_(0, rows[part], logits.index_select(0, index[part]).float().softmax(dim=1))

@@ -48,9 +48,9 @@ class SemanticSegmentationEvaluator:
     """Mean IoU, mean accuracy and overall accuracy over all labelled points of the data set together.
 
     A point counts once, at full resolution where the batch knows its original points: then every original point has the
-    prediction of the point that stands for it. A class is present if a point is labelled or predicted as it. ``mIoU`` and
-    ``mAcc`` are means over the classes that are present (``mAcc``: that have labels); ``mIoU_all`` and ``mAcc_all`` count
-    the others as 0, as Pointcept does.
+    prediction of the point that stands for it. A class is present if a point is labelled or predicted as it. ``mIoU``
+    and ``mAcc`` are means over the classes that are present (``mAcc``: that have labels); ``mIoU_all`` and
+    ``mAcc_all`` count the others as 0, as Pointcept does.
 
     Args:
         num_classes: Number of classes.

@@ -1,4 +1,4 @@
-"""Low-rank adapters of linear layers: fine-tuning a large model by a few weights, and folding these into it afterwards."""
+"""Low-rank adapters of linear layers: fine-tuning a model by a few weights, and folding these into it afterwards."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +15,8 @@ _DOWN, _UP, _SCALE = "lora_down", "lora_up", "lora_scale"
 class LoRALinear(nn.Linear):
     """A linear layer y = W x + b + s B A x, of which A and B train (arXiv 2106.09685, equation 3).
 
-    ``lora_down`` is A, drawn as a linear layer's weights are; ``lora_up`` is B, zero at first, so that the layer begins as
-    the one it replaces. Its other names are those of ``nn.Linear``, so that checkpoints without adapters fit.
+    ``lora_down`` is A, drawn as a linear layer's weights are; ``lora_up`` is B, zero at first, so that the layer begins
+    as the one it replaces. Its other names are those of ``nn.Linear``, so that checkpoints without adapters fit.
 
     Args:
         linear: The layer to adapt; its weights are shared.
@@ -65,8 +65,8 @@ def add_lora(
     if not chosen:
         known = sorted({name.rpartition(".")[2] for name in linear})
         raise ValueError(
-            f"LoRA needs linear layers named *{list(targets)}: {type(module).__name__} has linear layers named {known}. "
-            "Choose among them, or use a backbone with attention."
+            f"LoRA needs linear layers named *{list(targets)}: {type(module).__name__} has linear layers named "
+            f"{known}. Choose among them, or use a backbone with attention."
         )
     freeze(module)
     for name in chosen:

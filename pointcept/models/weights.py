@@ -183,8 +183,8 @@ def load_weights(
     other_classes = [text for text in reshaped if head_prefixes and text.startswith(head_prefixes)]
     if other_classes:
         raise ValueError(
-            f"A checkpoint must have the model's classes: in {path} is {some_of(other_classes)}. Correct num_classes, or "
-            "start with a new head: dict(type='CheckpointLoader', reset_head=True)."
+            f"A checkpoint must have the model's classes: in {path} is {some_of(other_classes)}. Correct num_classes, "
+            "or start with a new head: dict(type='CheckpointLoader', reset_head=True)."
         )
     if strict and not match.is_exact:
         raise ValueError(f"{path} must fit the model exactly: {match.describe()}. Check weight, or set strict=False.")

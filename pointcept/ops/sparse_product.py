@@ -1,7 +1,7 @@
 """Products of a sparse matrix, given by its entries, with dense rows: weighted sums of rows over arbitrary groups.
 
-With entries e of weight w[e] at (target t[e], source s[e]), ``out[t] = sum over e with t[e] = t of w[e] rows[s[e]]``. Both
-directions sum in segments of sorted entries, without atomics, and nothing of the size entries x channels is made.
+With entries e of weight w[e] at (target t[e], source s[e]), ``out[t] = sum over e with t[e] = t of w[e] rows[s[e]]``.
+Both directions sum in segments of sorted entries, without atomics, and nothing of the size entries x channels is made.
 """
 
 import dataclasses

@@ -14,9 +14,7 @@ _BACKGROUND = (255, 255, 255)
 _TEXT_COLOR = (20, 20, 20)
 
 
-def confusion_picture(
-    confusion: Int[np.ndarray, "K K"], class_names: Sequence[str]
-) -> UInt8[np.ndarray, "_H _W 3"]:
+def confusion_picture(confusion: Int[np.ndarray, "K K"], class_names: Sequence[str]) -> UInt8[np.ndarray, "_H _W 3"]:
     """Share of the points of each true class (row) that was predicted as each class (column), in per cent.
 
     Classes without any point, true or predicted, are left out; rows of classes that were only predicted are grey.

@@ -14,13 +14,14 @@ from ponder2d.lifting.base import ViewTransform, feature_rows, map_scale, to_vol
 
 @MODELS.register()
 class SplattingLifting(ViewTransform):
-    """Sum over pixels and depth bins of (probability of the bin) x (feature of the pixel), in the voxel that holds the
-    bin's centre (Lift, Splat, Shoot; Philion and Fidler, ECCV 2020).
+    """Sums pixel features into the voxels of their depths (Lift, Splat, Shoot; Philion and Fidler, ECCV 2020).
+
+    A voxel gets the sum, over pixels and depth bins whose centre it holds, of (probability of the bin) x (feature of
+    the pixel).
 
     Args:
-        normalize: Divide each voxel by the summed probability that fell into it (at least 1 is not assumed; voxels with
-            less than ``1e-3`` keep their small sums): a mean instead of a sum, so that near voxels, on which many pixels
-            fall, are not louder than far ones.
+        normalize: Divide each voxel by the summed probability that fell into it, or by 1e-3 if that is more: a mean
+            instead of a sum, so that near voxels, on which many pixels fall, are not louder than far ones.
     """
 
     needs_depth = True
@@ -73,7 +74,7 @@ def _voxels_of_pixels(
     scale: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """Voxel and entry (pixel times D plus bin) of every bin centre inside its scene's box, of pixels inside views."""
-    batch, views, num_bins, height, width = depth.probability.shape
+    batch, _, num_bins, height, width = depth.probability.shape
     column = (torch.arange(width, device=box.device) + 0.5) * scale[0] - 0.5
     row = (torch.arange(height, device=box.device) + 0.5) * scale[1] - 0.5
     row, column = torch.meshgrid(row, column, indexing="ij")

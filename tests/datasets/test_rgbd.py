@@ -449,8 +449,8 @@ def test_missing_splits_and_folders_say_what_to_do(tmp_path, frames):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(num_views=0), "num_views and frame_interval must be at least 1: got 0 and 1"),
-        (dict(frame_interval=0), "num_views and frame_interval must be at least 1: got 5 and 0"),
+        (dict(num_views=-1), "num_views must not be negative and frame_interval at least 1: got -1 and 1"),
+        (dict(frame_interval=0), "num_views must not be negative and frame_interval at least 1: got 5 and 0"),
         (dict(image_size=(4,)), r"image_size must be \(height, width\) in pixels: got \(4,\)"),
         (dict(depth_scale=0.0), "depth_scale and max_depth_m must be positive"),
         (dict(holdout_every=1), "holdout_every must be at least 2"),

@@ -109,7 +109,9 @@ def test_few_fragments_still_predict_every_point():
 
 def test_what_a_reader_noted_of_an_earlier_sampling_is_left_alone():
     network, scene = model(), sample()
-    noted = PointSample(coord=scene.coord, point=scene.point, scene={"name": "room", "inverse": np.zeros(900, np.int64)})
+    noted = PointSample(
+        coord=scene.coord, point=scene.point, scene={"name": "room", "inverse": np.zeros(900, np.int64)}
+    )
     np.testing.assert_array_equal(
         inference().predict(network, noted, CPU, Precision()), inference().predict(network, scene, CPU, Precision())
     )
@@ -126,5 +128,7 @@ def test_impossible_settings_and_transforms_are_refused():
         inference(aug_transform=[])
     with pytest.raises(ValueError, match=r"aug_transform\[0\] must keep every point: 150 went in and 75 came out"):
         inference(aug_transform=[[Half()]]).predict(model(), sample(), CPU, Precision())
-    with pytest.raises(ValueError, match=r"post_transform must keep every point: \d+ went in and \d+ came out for scene 'room'"):
+    with pytest.raises(
+        ValueError, match=r"post_transform must keep every point: \d+ went in and \d+ came out for scene 'room'"
+    ):
         inference(post_transform=[CenterShift(), Half()]).predict(model(), sample(), CPU, Precision())

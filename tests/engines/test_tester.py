@@ -1,4 +1,4 @@
-"""The final evaluation as a command: scores of every point, kept by checkpoint, resumed, and refused where it must be."""
+"""The final evaluation as a command: scores of every point, kept by checkpoint, resumed, refused where it must be."""
 
 import json
 
@@ -89,7 +89,9 @@ def test_an_interrupted_evaluation_goes_on_and_another_checkpoint_starts_anew(pl
     assert (folder / "b.npy").is_file()
 
     np.save(folder / "a.npy", kept[:5])
-    with pytest.raises(ValueError, match=r"must have one class per point: .*a\.npy has \(5,\) for 60 points of scene 'a'"):
+    with pytest.raises(
+        ValueError, match=r"must have one class per point: .*a\.npy has \(5,\) for 60 points of scene 'a'"
+    ):
         evaluate(config)
     weights = torch.load(place / "exp/model/model_best.pth", weights_only=True)
     weights["state_dict"]["seg_head.bias"] += 1
@@ -136,7 +138,9 @@ def test_a_checkpoint_of_other_classes_a_missing_one_and_a_config_without_test_a
     with pytest.raises(FileNotFoundError, match=r"A checkpoint must exist: there is no file .*gone\.pth"):
         evaluate(load_config(place / "config.py", [f"weight={place / 'gone.pth'}"]))
     config = load_config(place / "config.py").to_plain()
-    with pytest.raises(ValueError, match=r"A final evaluation needs test and data\.test: the config has data \['test'\]"):
+    with pytest.raises(
+        ValueError, match=r"A final evaluation needs test and data\.test: the config has data \['test'\]"
+    ):
         evaluate({**config, "test": None})
 
 

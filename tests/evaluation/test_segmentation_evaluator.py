@@ -125,16 +125,22 @@ def test_wrong_input_is_named():
     evaluator = SemanticSegmentationEvaluator(3)
     with pytest.raises(ValueError, match=r"must be of the same points: got 2 and 3\. Predict for the points"):
         evaluator.add(torch.tensor([0, 1]), torch.tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match=r"Labels must lie in 0\.\.2: 2 of 3 points do not, with values from -2 to 255"):
+    with pytest.raises(
+        ValueError, match=r"Labels must lie in 0\.\.2: 2 of 3 points do not, with values from -2 to 255"
+    ):
         evaluator.add(torch.tensor([0, 1, 1, 1]), torch.tensor([-1, 255, 1, -2]))
-    with pytest.raises(ValueError, match=r"Predictions must lie in 0\.\.2: 1 of 2 points do not, with values from 0 to 3"):
+    with pytest.raises(
+        ValueError, match=r"Predictions must lie in 0\.\.2: 1 of 2 points do not, with values from 0 to 3"
+    ):
         evaluator.add(torch.tensor([0, 3]), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"At least one labelled point must be evaluated: got none"):
         evaluator.compute()
     with pytest.raises(ValueError, match=r"class_names must name all 3 classes: got 2 names"):
         SemanticSegmentationEvaluator(3, class_names=["a", "b"])
     output, batch = scene_batch(torch.tensor([0]), torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"must have 'logits' or 'pred' to be scored as a segmentation: got \['color'\]"):
+    with pytest.raises(
+        ValueError, match=r"must have 'logits' or 'pred' to be scored as a segmentation: got \['color'\]"
+    ):
         evaluator.update({"color": output["logits"]}, batch)
     with pytest.raises(ValueError, match=r"needs labels: the batch of \('a',\) has none\. Set segment_key"):
         evaluator.update(output, batch.replace(points=batch.points.replace(segment=None)))

@@ -36,7 +36,9 @@ def test_only_adapters_and_head_train():
     model = trained()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     blocks = ("enc.enc0.block0", "enc.enc1.block0", "dec.dec0.block0")
-    adapters = {f"backbone.{b}.attn.{layer}.lora_{part}" for b in blocks for layer in ("qkv", "proj") for part in ("down", "up")}
+    adapters = {
+        f"backbone.{b}.attn.{layer}.lora_{part}" for b in blocks for layer in ("qkv", "proj") for part in ("down", "up")
+    }
     assert changed == adapters | {"seg_head.weight", "seg_head.bias"}
     assert {name for name, p in model.named_parameters() if p.requires_grad} == changed
     assert not any(module.training for module in model.backbone.modules())
@@ -63,7 +65,9 @@ def test_the_adapter_is_the_product_of_the_paper():
 
 
 def test_a_model_without_such_layers_and_an_impossible_rank_are_refused():
-    with pytest.raises(ValueError, match=r"LoRA needs linear layers named \*\['attn.qkv', 'attn.proj'\]: SparseUNet has"):
+    with pytest.raises(
+        ValueError, match=r"LoRA needs linear layers named \*\['attn.qkv', 'attn.proj'\]: SparseUNet has"
+    ):
         LoRASegmentor(unet(), 4)
     with pytest.raises(ValueError, match=r"rank of an adapter must be at least 1: got 0"):
         LoRASegmentor(transformer(), 4, lora_r=0)

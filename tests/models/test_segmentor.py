@@ -9,6 +9,7 @@ from pointcept.models.segmentation import LovaszLoss, Segmentor
 from pointcept.models.segmentation.stage_decoder import _rows
 from pointcept.models.weights import load_weights
 
+
 @pytest.mark.parametrize("make_backbone", [unet, transformer])
 @pytest.mark.parametrize("decoder_channels", [None, 7])
 def test_losses_in_training_reach_every_parameter_and_evaluation_gives_logits(make_backbone, decoder_channels):
@@ -61,7 +62,9 @@ def test_a_frozen_backbone_stays_exactly_as_it_is_while_the_head_learns():
     assert torch.equal(first, second)  # no drop path
 
 
-@pytest.mark.parametrize(("make_backbone", "encoder"), [(unet, ("conv_input", "down", "enc")), (transformer, ("embedding", "enc"))])
+@pytest.mark.parametrize(
+    ("make_backbone", "encoder"), [(unet, ("conv_input", "down", "enc")), (transformer, ("embedding", "enc"))]
+)
 def test_with_a_frozen_encoder_the_decoder_learns(make_backbone, encoder):
     torch.manual_seed(0)
     model = Segmentor(make_backbone(), 4, freeze_encoder=True).train()
@@ -84,7 +87,9 @@ def test_contradicting_arguments_are_refused():
     class Plain(nn.Linear):
         out_channels = 3
 
-    with pytest.raises(ValueError, match=r"decoder_channels needs a backbone that tells its stages: Plain is no Backbone"):
+    with pytest.raises(
+        ValueError, match=r"decoder_channels needs a backbone that tells its stages: Plain is no Backbone"
+    ):
         Segmentor(Plain(3, 3), 4, decoder_channels=8)
 
 
@@ -98,11 +103,14 @@ def test_wrong_batches_are_refused():
     segment = batch.points.segment.clone()
     segment[:3] = torch.tensor([7, 255, 7])
     with pytest.raises(
-        ValueError, match=r"Labels must lie in -1\.\.3: 3 of 90 points of \['a', 'b'\] have 7 \(2 points\), 255 \(1 points\)"
+        ValueError,
+        match=r"Labels must lie in -1\.\.3: 3 of 90 points of \['a', 'b'\] have 7 \(2 points\), 255 \(1 points\)",
     ):
         model(batch.replace(points=batch.points.replace(segment=segment)))
     coarse = transformer(enc_mode=True)
-    with pytest.raises(ValueError, match=r"needs features of every point: PointTransformerV3 gave \d+ rows for 90 points"):
+    with pytest.raises(
+        ValueError, match=r"needs features of every point: PointTransformerV3 gave \d+ rows for 90 points"
+    ):
         Segmentor(coarse, 4)(batch)
 
 
@@ -113,8 +121,8 @@ def test_a_checkpoint_of_other_classes_needs_a_new_head(tmp_path):
     head = model.seg_head.weight.clone()
     with pytest.raises(
         ValueError,
-        match=r"must have the model's classes: in .*five\.pth is seg_head\.weight \(\(5, 5\) in the file, \(4, 5\) in the model"
-        r".*reset_head=True",
+        match=r"must have the model's classes: in .*five\.pth is seg_head\.weight \(\(5, 5\) in the file, \(4, 5\) in "
+        r"the model.*reset_head=True",
     ):
         load_weights(model, tmp_path / "five.pth")
     match = load_weights(model, tmp_path / "five.pth", reset_head=True)

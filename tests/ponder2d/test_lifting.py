@@ -170,7 +170,9 @@ def test_gradients_are_those_of_finite_differences(lifting) -> None:
 def test_the_order_of_the_views_does_not_matter(lifting) -> None:
     cameras, (features, probability) = ring_of_cameras(), maps()
     order = torch.tensor([2, 0, 1])
-    fields = {name: getattr(cameras, name)[:, order] for name in ("image", "depth", "intrinsic", "extrinsic", "size_px")}
+    fields = {
+        name: getattr(cameras, name)[:, order] for name in ("image", "depth", "intrinsic", "extrinsic", "size_px")
+    }
     first = lifting(features, DepthDistribution(probability, EDGES), cameras, BOX, GRID)
     second = lifting(
         features[:, order], DepthDistribution(probability[:, order], EDGES), CameraBatch(**fields), BOX, GRID
@@ -188,7 +190,8 @@ def test_moving_world_and_cameras_together_changes_nothing(lifting) -> None:
     moved = cameras.replace(extrinsic=cameras.extrinsic @ old_from_new)
     depth = DepthDistribution(probability, EDGES)
     torch.testing.assert_close(
-        lifting(features, depth, moved, BOX + shift, GRID).features, lifting(features, depth, cameras, BOX, GRID).features
+        lifting(features, depth, moved, BOX + shift, GRID).features,
+        lifting(features, depth, cameras, BOX, GRID).features,
     )
 
 

@@ -141,7 +141,12 @@ def test_help_of_the_evaluation_lists_every_flag(fakes: Path, checkout: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "config", "save_path", "weight"),
     [
-        (["-d", "demo", "-n", "first"], "exp/demo/first/config.py", "exp/demo/first", "exp/demo/first/model/model_best"),
+        (
+            ["-d", "demo", "-n", "first"],
+            "exp/demo/first/config.py",
+            "exp/demo/first",
+            "exp/demo/first/model/model_best",
+        ),
         (["-c", "demo/semseg-a"], "demo/semseg-a", "exp/demo/semseg-a", "exp/demo/semseg-a/model/model_best"),
         (["-d", "demo", "-c", "b", "-n", "x"], "demo/b", "exp/demo/x", "exp/demo/x/model/model_best"),
         (["-c", "demo/b", "-w", "model_last"], "demo/b", "exp/demo/b", "exp/demo/b/model/model_last"),

@@ -98,9 +98,9 @@ class Segmentor(nn.Module):
         features = self.backbone(points).feat
         if features.shape[0] != points.num_points:
             raise ValueError(
-                f"A segmentor needs features of every point: {type(self.backbone).__name__} gave {features.shape[0]} rows "
-                f"for {points.num_points} points. Use a backbone with decoder, hyper_column_levels up to the finest "
-                "level, or decoder_channels."
+                f"A segmentor needs features of every point: {type(self.backbone).__name__} gave "
+                f"{features.shape[0]} rows for {points.num_points} points. Use a backbone with decoder, "
+                "hyper_column_levels up to the finest level, or decoder_channels."
             )
         return self.seg_head(features)
 
@@ -116,8 +116,8 @@ def require_classes(target: Tensor, num_classes: int, names: Sequence[str]) -> N
         values, counts = torch.unique(wrong, return_counts=True)
         listed = ", ".join(f"{v} ({c} points)" for v, c in zip(values.tolist()[:8], counts.tolist()[:8], strict=True))
         raise ValueError(
-            f"Labels must lie in -1..{num_classes - 1}: {wrong.numel()} of {target.numel()} points of {list(names)} have "
-            f"{listed}. Map the labels when reading, or correct num_classes."
+            f"Labels must lie in -1..{num_classes - 1}: {wrong.numel()} of {target.numel()} points of {list(names)} "
+            f"have {listed}. Map the labels when reading, or correct num_classes."
         )
 
 
@@ -126,8 +126,8 @@ def _check(backbone: nn.Module, own_classes: int, num_classes: int | None, out_c
         raise ValueError(f"num_classes must be at least 1: got {num_classes}. Give it, or a backbone with classes.")
     if own_classes and num_classes not in (None, own_classes):
         raise ValueError(
-            f"The backbone of a segmentor must give features or logits of its classes: it has num_classes={own_classes} "
-            f"for {num_classes}. Set num_classes=0 in the backbone."
+            f"The backbone of a segmentor must give features or logits of its classes: it has "
+            f"num_classes={own_classes} for {num_classes}. Set num_classes=0 in the backbone."
         )
     if out_channels not in (None, backbone.out_channels):
         raise ValueError(
