@@ -1,7 +1,10 @@
-"""Class names, ids and colours of the indoor label sets, kept in this one place."""
+"""Class names, ids and colours of the label sets, by name; the long tables are in modules of their own."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
+
+from pointcept.datasets.label_tables import NUSCENES_NAMES, S3DIS_NAMES, SEMANTIC_KITTI_NAMES, STRUCTURED3D_NAMES
+from pointcept.datasets.scannet200_labels import SCANNET200_NAMES
 
 SCANNET20_NAMES: tuple[str, ...] = (
     "wall",
@@ -106,7 +109,14 @@ _SCANNET20_FROM_NYU40[list(SCANNET20_NYU40_IDS)] = np.arange(len(SCANNET20_NYU40
 SEMANTIC_KITTI_IDS: tuple[int, ...] = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)
 """Raw id that stands for each of SemanticKITTI's 19 classes in a submission (``learning_map_inv`` of its API)."""
 
-_LABEL_SETS = {"scannet20": SCANNET20_NAMES}
+_LABEL_SETS = {
+    "scannet20": SCANNET20_NAMES,
+    "scannet200": SCANNET200_NAMES,
+    "s3dis": S3DIS_NAMES,
+    "structured3d": STRUCTURED3D_NAMES,
+    "nuscenes": NUSCENES_NAMES,
+    "semantic_kitti": SEMANTIC_KITTI_NAMES,
+}
 
 
 def label_set(name: str) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ from pointcept.datasets.transforms.color import (
     NormalizeColor,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
-from pointcept.datasets.transforms.features import Collect
+from pointcept.datasets.transforms.elastic import ElasticDistortion
+from pointcept.datasets.transforms.features import Collect, FillMissing, ToTensor
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
+    PointClip,
     RandomFlip,
     RandomJitter,
     RandomRotate,
@@ -32,9 +34,12 @@ __all__ = [
     "ChromaticJitter",
     "ChromaticTranslation",
     "Collect",
+    "ElasticDistortion",
     "EmptyCloudError",
+    "FillMissing",
     "GridSample",
     "NormalizeColor",
+    "PointClip",
     "PointRangeFilter",
     "RandomDropout",
     "RandomFlip",
@@ -46,6 +51,7 @@ __all__ = [
     "RandomViewColor",
     "ShufflePoint",
     "SphereCrop",
+    "ToTensor",
     "Transform",
     "apply_transforms",
 ]

@@ -191,6 +191,39 @@ class RandomJitter:
         return dataclasses.replace(sample, coord=coord)
 
 
+@TRANSFORMS.register()
+class PointClip:
+    """Moves points outside a box onto its faces. Removing them instead is ``PointRangeFilter``.
+
+    Args:
+        point_cloud_range: Smallest x, y, z and largest x, y, z, metres.
+    """
+
+    def __init__(self, point_cloud_range: Sequence[Number] = (-80.0, -80.0, -3.0, 80.0, 80.0, 1.0)) -> None:
+        self.low, self.high = box_corners(point_cloud_range)
+
+    def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
+        """The sample with all points in the box."""
+        coord = np.clip(sample.coord, self.low, self.high).astype(sample.coord.dtype)
+        return dataclasses.replace(sample, coord=coord)
+
+
+def box_corners(
+    point_cloud_range: Sequence[Number],
+) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
+    """Lower and upper corner of a box.
+
+    Raises:
+        ValueError: not six numbers, or a side of negative length.
+    """
+    box = np.asarray(point_cloud_range, dtype=np.float64)
+    if box.shape != (6,) or (box[:3] > box[3:]).any():
+        raise ValueError(
+            f"point_cloud_range must be (x_min, y_min, z_min, x_max, y_max, z_max): got {point_cloud_range}."
+        )
+    return box[:3], box[3:]
+
+
 def _bounds(coord: Float[np.ndarray, "N 3"]) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
     """Minimum and maximum corner; the origin for an empty cloud."""
     if len(coord) == 0:

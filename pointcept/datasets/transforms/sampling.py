@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pointcept.datasets.transforms.compose import Number, probability
+from pointcept.datasets.transforms.geometry import box_corners
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
 
@@ -44,12 +45,7 @@ class PointRangeFilter:
     """
 
     def __init__(self, point_cloud_range: Sequence[Number]) -> None:
-        box = np.asarray(point_cloud_range, dtype=np.float64)
-        if box.shape != (6,) or (box[:3] > box[3:]).any():
-            raise ValueError(
-                f"point_cloud_range must be (x_min, y_min, z_min, x_max, y_max, z_max): got {point_cloud_range}."
-            )
-        self.low, self.high = box[:3], box[3:]
+        self.low, self.high = box_corners(point_cloud_range)
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The sample without the points outside."""
@@ -106,7 +102,7 @@ class GridSample:
         grid_size: Voxel edge, metres.
         hash_type: Accepted for Pointcept's configs. Voxels are told apart exactly, so both give the same.
         mode: Only ``"train"``, one point per voxel.
-        return_grid_coord: False leaves ``grid_coord`` out.
+        return_grid_coord: False leaves ``grid_coord``, and ``grid_size`` in the sample's scene values, out.
         return_inverse: Adds ``inverse`` to the sample's scene values: (number of input points,) int64, the row of the
             output that stands for each input point; and their labels as ``origin_segment``, where there are any. No
             later transform may remove or reorder points.
@@ -146,7 +142,10 @@ class GridSample:
             inverse[order] = np.cumsum(is_first) - 1
             origin = {"origin_segment": sample.point["segment"]} if "segment" in sample.point else {}
             result = dataclasses.replace(result, scene={**result.scene, "inverse": inverse, **origin})
-        return result.with_point(grid_coord=grid[chosen]) if self.return_grid_coord else result
+        if not self.return_grid_coord:
+            return result
+        result = dataclasses.replace(result, scene={**result.scene, "grid_size": float(self.grid_size)})
+        return result.with_point(grid_coord=grid[chosen])
 
 
 @TRANSFORMS.register()
