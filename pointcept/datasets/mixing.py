@@ -1,6 +1,5 @@
 """Mix3D: two scenes become one, so that a network cannot rely on the context of a scene."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,6 +125,6 @@ def _require_mixable(sample: PointSample) -> None:
         )
     if "grid_coord" not in sample.point or "grid_size" not in sample.scene:
         raise ValueError(
-            f"Merging scenes (mix_prob) needs their voxel grid: scene {sample.name!r} has none. Use GridSample, and keep "
-            "grid_coord."
+            f"Merging scenes (mix_prob) needs their voxel grid: scene {sample.name!r} has none. Use GridSample, and "
+            "keep grid_coord."
         )

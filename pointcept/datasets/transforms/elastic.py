@@ -10,9 +10,11 @@ from scipy.ndimage import uniform_filter1d
 from pointcept.datasets.transforms.compose import Number, probability
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
+from pointcept.utils.arrays import column_range
 
 _MARGIN = 3  # nodes beyond the whole cells of the cloud's extent
 _MAX_NODES = 2**26
+_BLOCK = 2**15  # points read together, so that what is computed of them stays in the processor's cache
 
 
 @TRANSFORMS.register()
@@ -51,12 +53,12 @@ class ElasticDistortion:
             return sample
         coord = sample.coord
         for granularity, magnitude in self.distortion_params:
-            low = coord.min(axis=0)
-            shape = (coord.max(axis=0) - low) // granularity + _MARGIN
+            low, high = column_range(coord)
+            shape = (high - low) // granularity + _MARGIN
             if shape.astype(np.float64).prod() > _MAX_NODES:
                 raise ValueError(
                     f"ElasticDistortion needs a cloud of at most {_MAX_NODES} noise nodes: scene {sample.name!r} is "
-                    f"{np.round(coord.max(axis=0) - low, 1).tolist()} m large and they are {granularity} m apart. Crop "
+                    f"{np.round(high - low, 1).tolist()} m large and they are {granularity} m apart. Crop "
                     "the cloud first, or raise the granularity."
                 )
             noise = rng.standard_normal((*shape.astype(int), 3), dtype=np.float32) * np.float32(magnitude)
@@ -79,22 +81,34 @@ def trilinear(
 
     Args:
         values: At the nodes, the first of which is at the origin.
-        position: Metres; from 0 up to, but not at, the last node.
+        position: Metres, from the first to the last node along each axis.
         spacing: Distance of the nodes, metres.
     """
+    result = np.empty(position.shape, dtype=np.float32)
+    for start in range(0, len(position), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        result[block] = _trilinear_block(values, position[block], spacing)
+    return result
+
+
+def _trilinear_block(values: np.ndarray, position: np.ndarray, spacing: float) -> np.ndarray:
     _, width, height, _ = values.shape
     scaled = (position * (1 / spacing)).astype(np.float32)
-    cell = scaled.astype(np.int32)
-    upper = [scaled[:, axis] - cell[:, axis].astype(np.float32) for axis in range(3)]
-    weights = [(1 - part, part) for part in upper]
+    cell = np.minimum(scaled.astype(np.int32), np.array(values.shape[:3], dtype=np.int32) - 2)
+    fraction = scaled - cell.astype(np.float32)
     node = (cell[:, 0].astype(np.int64) * width + cell[:, 1]) * height + cell[:, 2]
     table = values.reshape(-1, 3)
-    result = np.zeros_like(scaled)
-    for i in (0, 1):
-        for j in (0, 1):
-            weight_xy = weights[0][i] * weights[1][j]
-            for k in (0, 1):
-                corner = table.take(node + ((i * width + j) * height + k), axis=0)
-                corner *= (weight_xy * weights[2][k])[:, None]
-                result += corner
-    return result
+
+    def between(lower: np.ndarray, upper: np.ndarray, axis: int) -> np.ndarray:
+        upper -= lower
+        upper *= fraction[:, axis, None]
+        upper += lower
+        return upper
+
+    def along_z(shift: int) -> np.ndarray:
+        return between(table.take(node + shift, axis=0), table.take(node + (shift + 1), axis=0), 2)
+
+    def along_y(shift: int) -> np.ndarray:
+        return between(along_z(shift), along_z(shift + height), 1)
+
+    return between(along_y(0), along_y(width * height), 0)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from pointcept.datasets.transforms.compose import Number, probability
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
+from pointcept.utils.arrays import column_range
 
 _AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -186,9 +187,10 @@ class RandomJitter:
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The scene with moved points."""
-        noise = rng.standard_normal(sample.coord.shape, dtype=np.float32) * np.float32(self.sigma)
-        coord = sample.coord + np.clip(noise, -self.clip, self.clip).astype(sample.coord.dtype)
-        return dataclasses.replace(sample, coord=coord)
+        noise = rng.standard_normal(sample.coord.shape, dtype=np.float32)
+        noise *= np.float32(self.sigma)
+        np.clip(noise, -self.clip, self.clip, out=noise)
+        return dataclasses.replace(sample, coord=sample.coord + noise)
 
 
 @TRANSFORMS.register()
@@ -228,7 +230,8 @@ def _bounds(coord: Float[np.ndarray, "N 3"]) -> tuple[Float64[np.ndarray, "3"], 
     """Minimum and maximum corner; the origin for an empty cloud."""
     if len(coord) == 0:
         return np.zeros(3), np.zeros(3)
-    return coord.min(axis=0).astype(np.float64), coord.max(axis=0).astype(np.float64)
+    low, high = column_range(coord)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _translation(shift: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "4 4"]:
