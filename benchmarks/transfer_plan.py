@@ -35,6 +35,7 @@ class Preset:
         num_rays: Rays per frame.
         pretraining_steps: Optimizer steps of a pre-training.
         batch_size: Rooms per step, of pre-training and fine-tuning.
+        point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
         steps: Optimizer steps of fine-tuning.
         probe_steps: Optimizer steps of a linear probe.
         ladder: Lengths of the trainings from scratch, times ``steps``; the last ones show that more does not help.
@@ -54,6 +55,7 @@ class Preset:
     num_rays: int
     pretraining_steps: int
     batch_size: int
+    point_max: int | None
     steps: int
     probe_steps: int
     ladder: tuple[float, ...]
@@ -95,7 +97,8 @@ PRESETS = {
         num_rays=128,
         pretraining_steps=600,
         batch_size=2,
-        steps=150,
+        point_max=4000,
+        steps=200,
         probe_steps=100,
         ladder=(0.5, 1.0, 2.0),
     ),
@@ -114,6 +117,7 @@ PRESETS = {
         num_rays=256,
         pretraining_steps=4000,
         batch_size=8,
+        point_max=None,
         steps=400,
         probe_steps=200,
         ladder=(0.5, 1.0, 2.0),
@@ -266,6 +270,9 @@ class Plan:
         count = max(1, round(labels.fraction * len(self._scenes)))
         scenes = [self._scenes[index] for index in sorted(order[:count])]
         data = self._data(SEGMENTATION, "train") | {"loop": _loop(steps, self.preset.batch_size, count)}
+        if self.preset.point_max is not None:
+            place = next(i for i, entry in enumerate(data["transform"], start=1) if entry["type"] == "GridSample")
+            data["transform"].insert(place, {"type": "SphereCrop", "point_max": self.preset.point_max})
         splits = self.folder / "splits"
         splits.mkdir(parents=True, exist_ok=True)
         if count < len(self._scenes):

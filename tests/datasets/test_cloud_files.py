@@ -66,7 +66,7 @@ def test_columns_can_be_named(tmp_path):
 
 
 def test_points_far_from_the_origin_keep_their_millimetres(tmp_path):
-    far = COORD.astype(np.float64) + [3_500_000.001, 5_400_000.0, 100.0]
+    far = COORD.astype(np.float64) + np.array([3_500_000.001, 5_400_000.0, 100.0])
     np.save(tmp_path / "far.npy", far)
     np.testing.assert_array_equal(read_cloud_file(tmp_path / "far.npy").coord, far)
 
