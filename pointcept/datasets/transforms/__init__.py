@@ -17,6 +17,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -47,5 +48,6 @@ __all__ = [
     "ShufflePoint",
     "SphereCrop",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]
