@@ -1,5 +1,5 @@
 # The Point Transformer V3 that Pointcept publishes for semantic segmentation (46 M parameters); a config adds
-# in_channels and the classes. The attention blocks learn ten times as slowly as the rest.
+# in_channels, the classes and param_dicts: the attention blocks learn ten times as slowly as the rest.
 model = dict(
     type="DefaultSegmentorV2",
     backbone_out_channels=64,
@@ -21,4 +21,3 @@ model = dict(
 )
 optimizer = dict(type="AdamW", lr=0.006, weight_decay=0.05)
 scheduler = dict(type="OneCycleLR", max_lr=(0.006, 0.0006), pct_start=0.05, div_factor=10.0, final_div_factor=1000.0)
-param_dicts = [dict(keyword="block", lr=0.0006)]

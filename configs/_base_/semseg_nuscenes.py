@@ -1,4 +1,6 @@
 # nuScenes lidarseg, 16 classes: the data, training pipeline and final evaluation that Pointcept publishes.
+_base_ = ["./default_runtime.py"]
+
 _feat = ("coord", "strength")
 _labels = ("coord", "grid_coord", "segment", "name", "condition")
 _sweeps = dict(type="NuScenesDataset", data_root="data/nuscenes")

@@ -1,5 +1,7 @@
 # S3DIS, 13 classes, tested on Area 5; for 6-fold cross-validation change the three splits. The voxel size, the crop and
 # the features are PTv3's.
+_base_ = ["./default_runtime.py"]
+
 _feat = ("color", "normal")
 _labels = ("coord", "grid_coord", "segment", "name", "condition")
 _inputs = ("coord", "grid_coord", "name", "condition")

@@ -1,4 +1,6 @@
 # Structured3D, 25 classes: the data, training pipeline and final evaluation that Pointcept publishes.
+_base_ = ["./default_runtime.py"]
+
 _feat = ("color", "normal")
 _labels = ("coord", "grid_coord", "segment", "name", "condition")
 _inputs = ("coord", "grid_coord", "name", "condition")

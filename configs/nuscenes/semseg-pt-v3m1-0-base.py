@@ -1,5 +1,5 @@
 # nuScenes lidarseg from scratch with Point Transformer V3.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_ptv3.py", "../_base_/semseg_nuscenes.py"]
+_base_ = ["../_base_/segmentor_ptv3.py", "../_base_/semseg_nuscenes.py"]
 
 model = dict(num_classes=16, backbone=dict(in_channels=4))
 

@@ -1,5 +1,5 @@
 # nuScenes lidarseg from scratch with SparseUNet.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_spunet.py", "../_base_/semseg_nuscenes.py"]
+_base_ = ["../_base_/segmentor_spunet.py", "../_base_/semseg_nuscenes.py"]
 
 model = dict(backbone=dict(in_channels=4, num_classes=16))
 

@@ -1,6 +1,6 @@
 # S3DIS from scratch with SparseUNet, as Pointcept publishes it: 5 cm voxels, position and colour as features; tested on
 # Area 5. For 6-fold cross-validation change the three splits.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_spunet.py"]
+_base_ = ["../_base_/segmentor_spunet.py", "../_base_/default_runtime.py"]
 
 model = dict(backbone=dict(in_channels=6, num_classes=13))
 

@@ -1,5 +1,5 @@
 # ScanNet from scratch with SparseUNet; -w starts from a pre-trained backbone.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_spunet.py", "../_base_/semseg_scannet.py"]
+_base_ = ["../_base_/segmentor_spunet.py", "../_base_/semseg_scannet.py"]
 
 model = dict(backbone=dict(in_channels=6, num_classes=20))
 

@@ -1,5 +1,5 @@
 # SemanticKITTI from scratch with Point Transformer V3, with the rates that are published for nuScenes.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_ptv3.py", "../_base_/semseg_semantic_kitti.py"]
+_base_ = ["../_base_/segmentor_ptv3.py", "../_base_/semseg_semantic_kitti.py"]
 
 model = dict(num_classes=19, backbone=dict(in_channels=4))
 

@@ -1,5 +1,5 @@
 # Structured3D from scratch with SparseUNet.
-_base_ = ["../_base_/default_runtime.py", "../_base_/segmentor_spunet.py", "../_base_/semseg_structured3d.py"]
+_base_ = ["../_base_/segmentor_spunet.py", "../_base_/semseg_structured3d.py"]
 
 model = dict(backbone=dict(in_channels=6, num_classes=25))
 

@@ -2,6 +2,7 @@
 
 from pointcept.datasets.base import SceneDataset
 from pointcept.datasets.collate import collate
+from pointcept.datasets.concat import ConcatDataset
 from pointcept.datasets.frames import HOLDOUT_EVERY
 from pointcept.datasets.indoor import S3DISDataset, ScanNet200Dataset, ScanNetDataset, Structured3DDataset
 from pointcept.datasets.lidar import NuScenesDataset, SemanticKITTIDataset
@@ -10,6 +11,7 @@ from pointcept.datasets.synthetic_rooms import SyntheticRoomDataset
 
 __all__ = [
     "HOLDOUT_EVERY",
+    "ConcatDataset",
     "NuScenesDataset",
     "RGBDSceneDataset",
     "S3DISDataset",

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor
 
 from pointcept.registry import LOSSES
+from pointcept.rendering.class_tables import ClassTable, read_class_table
 from pointcept.rendering.losses import RenderingLoss, SumAndCount, masked_sum
 from pointcept.rendering.renderer import Rendering
 from pointcept.rendering.schedules import WeightRamp
@@ -76,9 +76,13 @@ class SemanticLoss(RenderingLoss):
 
     Args:
         weight: Factor of the term.
-        embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings.
+        embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings as
+            ``python -m pointcept.language`` writes them.
         num_classes: Instead of a file: one-hot embeddings of so many classes.
         temperature: Divides the cosines.
+
+    Attributes:
+        class_names: Names that the file gives its rows, which the data set's labels must have; or None.
     """
 
     name = "semantic_loss"
@@ -98,8 +102,9 @@ class SemanticLoss(RenderingLoss):
             )
         if not temperature > 0:
             raise ValueError(f"temperature must be positive: got {temperature}.")
-        table = torch.eye(num_classes) if embeddings is None else read_embeddings(embeddings)
-        self.register_buffer("table", F.normalize(table, dim=-1), persistent=False)
+        table = ClassTable(torch.eye(num_classes)) if embeddings is None else read_class_table(embeddings)
+        self.class_names = table.class_names
+        self.register_buffer("table", F.normalize(table.embeddings, dim=-1), persistent=False)
         self.temperature = temperature
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
@@ -131,24 +136,6 @@ class SemanticLoss(RenderingLoss):
         has_class = segment >= 0
         loss = F.cross_entropy(logits.flatten(0, 1), segment.clamp(min=0).flatten(), reduction="none")
         return masked_sum(loss.view(segment.shape), rays.valid & has_class)
-
-
-def read_embeddings(path: str | Path) -> Float[Tensor, "K D"]:
-    """The one matrix in a safetensors file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it does not hold exactly one matrix.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"The class embeddings must be a safetensors file: {path} does not exist.")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2]
-    if len(matrices) != 1 or len(tensors) != 1:
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        raise ValueError(f"{path} must hold one tensor, of shape (classes, D): got {shapes}.")
-    return matrices[0].float()
 
 
 def _feature_pair(loss: RenderingLoss, rendering: Rendering, targets: RayTargets) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -53,5 +54,6 @@ __all__ = [
     "SphereCrop",
     "ToTensor",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]

@@ -89,12 +89,20 @@ class Ponder(nn.Module):
             raise ValueError(f"progress must be in 0..1: got {progress}. Give the steps done divided by all steps.")
         self.progress = progress
 
-    def render_views(self, volume: FeatureVolume, cameras: CameraBatch) -> dict[str, Tensor]:
+    def render_views(
+        self, volume: FeatureVolume, cameras: CameraBatch, *, with_feature: bool = False
+    ) -> dict[str, Tensor]:
         """Every pixel of every view, without gradients.
+
+        Args:
+            volume: What the encoder gives.
+            cameras: The views.
+            with_feature: Also give the rendered features, where the field has any.
 
         Returns:
             ``color`` (B, V, 3, H, W) in 0..1; ``depth`` (B, V, H, W), z-depth in metres; ``normal`` (B, V, 3, H, W),
-            unit, camera frame; ``opacity`` (B, V, H, W). Pixels that see nothing of the box, and padding, are zero.
+            unit, camera frame; ``opacity`` (B, V, H, W); ``feature`` (B, V, F, H, W). Pixels that see nothing of the
+            box, and padding, are zero.
         """
         batch, views, height, width = cameras.depth.shape
         row, column = torch.meshgrid(
@@ -113,13 +121,15 @@ class Ponder(nn.Module):
 
         camera_from_world = cameras.extrinsic[..., :3, :3]
         normal = torch.einsum("bvij,bvhwj->bvihw", camera_from_world, image("normal"))
-        opacity = image("opacity")
-        return {
+        output = {
             "color": image("color").permute(0, 1, 4, 2, 3).clamp(0, 1),
             "depth": image("distance") / distance_per_depth.reshape(batch, views, height, width),
             "normal": F.normalize(normal, dim=2),
-            "opacity": opacity,
+            "opacity": image("opacity"),
         }
+        if with_feature and self.renderer.field.feature_decoder is not None:
+            output["feature"] = image("feature").permute(0, 1, 4, 2, 3)
+        return output
 
     @torch.no_grad()
     def sample_sdf(
