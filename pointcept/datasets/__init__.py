@@ -6,6 +6,7 @@ from pointcept.datasets.concat import ConcatDataset
 from pointcept.datasets.frames import HOLDOUT_EVERY
 from pointcept.datasets.indoor import S3DISDataset, ScanNet200Dataset, ScanNetDataset, Structured3DDataset
 from pointcept.datasets.lidar import NuScenesDataset, SemanticKITTIDataset
+from pointcept.datasets.point_files import PointFileDataset
 from pointcept.datasets.rgbd import RGBDSceneDataset
 from pointcept.datasets.synthetic_rooms import SyntheticRoomDataset
 
@@ -13,6 +14,7 @@ __all__ = [
     "HOLDOUT_EVERY",
     "ConcatDataset",
     "NuScenesDataset",
+    "PointFileDataset",
     "RGBDSceneDataset",
     "S3DISDataset",
     "ScanNet200Dataset",
