@@ -10,11 +10,12 @@ from PIL import Image
 
 from pointcept.datasets.check.findings import Finding
 from pointcept.datasets.check.measure import SplitFacts, voxel_size_for
-from pointcept.datasets.preprocessing.preview import cloud_view
+from pointcept.datasets.preprocessing.preview import BACKGROUND, cloud_view
 from pointcept.datasets.protocol import CloudDataset
 
 _BAR = 30
 _PICTURE_POINTS = 200_000
+_MARGIN_PX = 8
 _GREY = (150, 150, 150)
 
 
@@ -31,12 +32,12 @@ def _overview(splits: Sequence[SplitFacts]) -> str:
     rows = {
         "clouds": [_clouds(split) for split in splits],
         "points": [f"{sum(cloud.num_points for cloud in split.readable):,}" for split in splits],
-        "points of a cloud": [_range([cloud.num_points for cloud in split.readable], ",.0f") for split in splits],
+        "points of a cloud": [_range([cloud.num_points for cloud in split.readable]) for split in splits],
         "extent x y z (median)": [_extent(split) for split in splits],
         "spacing (median)": [f"{split.median('spacing_m'):.3g} m" for split in splits],
         "suggested voxel size": [f"{voxel_size_for(split.median('spacing_m')):g} m" for split in splits],
         "grid_size in the config": ["-" if split.grid_size is None else f"{split.grid_size:g} m" for split in splits],
-        "points after gridding": [_range([cloud.num_voxels for cloud in split.readable], ",.0f") for split in splits],
+        "points after gridding": [_range([cloud.num_voxels for cloud in split.readable]) for split in splits],
         "colour": [_present(split, "color") for split in splits],
         "normals": [_present(split, "normal") for split in splits],
         "strength": [_present(split, "strength") for split in splits],
@@ -58,9 +59,9 @@ def _extent(split: SplitFacts) -> str:
     return " x ".join(f"{side:.3g}" for side in median) + " m"
 
 
-def _range(values: Sequence[float], form: str) -> str:
+def _range(values: Sequence[int]) -> str:
     low, middle, high = np.min(values), np.median(values), np.max(values)
-    return f"{middle:{form}}" if low == high else f"{low:{form}} .. {middle:{form}} .. {high:{form}}"
+    return f"{middle:,.0f}" if low == high else f"{low:,} .. {middle:,.0f} .. {high:,}"
 
 
 def _present(split: SplitFacts, key: str) -> str:
@@ -92,7 +93,13 @@ def _verdict(findings: Sequence[Finding]) -> str:
         return "Nothing looks wrong.\n"
     errors = sum(finding.level == "error" for finding in findings)
     lines = [f"{finding.level.upper():8s}{finding.split}: {finding.text}" for finding in findings]
-    return "\n".join([*lines, "", f"{errors} errors, {len(findings) - errors} warnings."]) + "\n"
+    return (
+        "\n".join([*lines, "", f"{_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}."]) + "\n"
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -131,9 +138,15 @@ def write_picture(dataset: CloudDataset, scene: Path, path: Path) -> None:
     for color in colorings or [np.full((len(coord), 3), _GREY[0], dtype=np.uint8)]:
         above = cloud_view(coord[:, 0], coord[:, 1], coord[:, 2], color, [], size_m)
         side = cloud_view(coord[:, 0], coord[:, 2], -coord[:, 1], color, [], size_m)
-        rows.append(np.concatenate([above, side], axis=1))
+        rows.append(_trimmed(np.concatenate([above, side], axis=1)))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def _trimmed(picture: UInt8[np.ndarray, "_H W 3"]) -> UInt8[np.ndarray, "_H2 W 3"]:
+    """The picture without the empty rows above and below, but for a margin."""
+    drawn = np.flatnonzero((picture != BACKGROUND).any(axis=(1, 2)))
+    return picture[max(drawn[0] - _MARGIN_PX, 0) : drawn[-1] + _MARGIN_PX] if len(drawn) else picture
 
 
 def class_colors(segment: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
