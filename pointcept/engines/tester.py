@@ -48,7 +48,7 @@ class SemanticSegmentationTester:
         self,
         inference: FragmentInference,
         evaluator: SemanticSegmentationEvaluator,
-        submission: Literal["scannet", "nuscenes", "semantic_kitti"] | None = None,
+        submission: Literal["scannet", "scannet200", "nuscenes", "semantic_kitti"] | None = None,
         verbose: bool = True,
     ) -> None:
         self.inference = inference

@@ -16,7 +16,9 @@ except ImportError:  # NumPy 1
     from numpy.core import multiarray
 
 
-def _array_from_buffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, *_: Any) -> np.ndarray:
+def _array_from_buffer(
+    buffer: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: str, *_: Any
+) -> np.ndarray:
     """How NumPy rebuilds an array since pickle protocol 5."""
     return np.frombuffer(buffer, dtype=dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
