@@ -78,8 +78,9 @@ class PointSample:
 
     Attributes:
         coord: (N, 3) float32, metres.
-        point: arrays with N rows (``color`` (N, 3) float32 0..255, ``normal`` (N, 3) float32, ``grid_coord`` (N, 3)
-            int64, ``segment`` (N,) int64, ``instance`` (N,) int64, ``feat`` (N, C) float32, and any other).
+        point: arrays with N rows (``color`` (N, 3) float32 0..255, ``normal`` (N, 3) float32, ``strength`` (N, 1)
+            float32, ``grid_coord`` (N, 3) int64, ``segment`` (N,) int64, ``instance`` (N,) int64, ``feat`` (N, C)
+            float32, and any other).
         scene: per-scene values, kept as they are (``name``, ``condition``, and any other).
         views: the posed frames, or None.
         input_views: frames that an encoder of images sees while ``views`` are what it has to render; None: ``views``.
