@@ -18,9 +18,11 @@ class PointVolumeEncoder(nn.Module):
             pre-training is for.
         projection: Maps (B, C, Z, Y, X) to (B, ``projection.out_channels``, Z, Y, X); None where another encoder takes
             the pooled features.
-        grid_shape: Voxels along x, y and z. Voxels are cubes, as small as the scene allows.
+        grid_shape: Voxels along x, y and z, as small as the scene allows.
         padding_m: Free space around the cloud, metres.
         mask: Hides parts of the input during training; None hides nothing.
+        cube: The box is a cube around the cloud, as in PonderV2, whatever the shape of its voxels then is; otherwise
+            the voxels are cubes.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class PointVolumeEncoder(nn.Module):
         grid_shape: tuple[int, int, int] = (128, 128, 32),
         padding_m: float = 0.2,
         mask: BlockMask | None = None,
+        cube: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -37,6 +40,7 @@ class PointVolumeEncoder(nn.Module):
         self.mask = mask
         self.grid_shape = tuple(grid_shape)
         self.padding_m = padding_m
+        self.cube = cube
 
     def forward(self, batch: SceneBatch) -> FeatureVolume:
         """The volumes of the batch's scenes.
@@ -45,7 +49,8 @@ class PointVolumeEncoder(nn.Module):
             ValueError: the batch has no points.
         """
         points = _points_of(batch)
-        pooled = self.pool(batch, fit_boxes(points, self.grid_shape, padding_m=self.padding_m))
+        shape = (1, 1, 1) if self.cube else self.grid_shape
+        pooled = self.pool(batch, fit_boxes(points, shape, padding_m=self.padding_m))
         return pooled if self.projection is None else pooled.projected(self.projection)
 
     def pool(self, batch: SceneBatch, box: Float[Tensor, "B 2 3"]) -> FeatureVolume:
@@ -59,6 +64,11 @@ class PointVolumeEncoder(nn.Module):
             points = self.mask(points, batch.seed)
         encoded = self.backbone(points)
         return mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the mask which fraction of the run is done."""
+        if self.mask is not None:
+            self.mask.set_progress(progress)
 
 
 def _points_of(batch: SceneBatch) -> PointBatch:
