@@ -48,7 +48,7 @@ def test_the_templates_are_different_prompts_with_one_name():
 def test_templates_and_classes_are_checked():
     with pytest.raises(ValueError, match="must be classes and templates: got 0 and 18"):
         class_embeddings(letters, ())
-    with pytest.raises(ValueError, match="must have one {} for the name of the class: 'a photo' has not"):
+    with pytest.raises(ValueError, match=r"must have one \{\} for the name of the class: 'a photo' has not"):
         class_embeddings(letters, NAMES, ("a photo",))
 
 
@@ -123,11 +123,11 @@ def test_prompts_longer_than_the_encoder_reads_are_refused(tiny_clip):
 def test_another_model_and_an_incomplete_folder_are_refused(tiny_clip, tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert/config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="must be a CLIP model: .*bert holds a 'bert'"):
+    with pytest.raises(ValueError, match=r"must be a CLIP model: .*bert holds a 'bert'"):
         ClipTextEncoder(tmp_path / "bert")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/config.json").write_text((tiny_clip / "config.json").read_text())
-    with pytest.raises(FileNotFoundError, match="must hold weights and the tokenizer's files: .*empty lacks some"):
+    with pytest.raises(FileNotFoundError, match=r"must hold weights and the tokenizer's files: .*empty lacks some"):
         ClipTextEncoder(tmp_path / "empty")
 
 

@@ -47,7 +47,7 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"two.safetensors must hold one tensor, of shape \(classes, D\)"):
         read_class_table(tmp_path / "two.safetensors")
     save_file({"a": torch.tensor([[1.0, 0], [0, 0], [float("nan"), 1]])}, tmp_path / "zero.safetensors")
-    with pytest.raises(ValueError, match="zero.safetensors must have a finite embedding.*2 of 3 rows are not"):
+    with pytest.raises(ValueError, match=r"zero.safetensors must have a finite embedding.*2 of 3 rows are not"):
         read_class_table(tmp_path / "zero.safetensors")
     for names in (("a",), ("a", "a")):
         with pytest.raises(ValueError, match="The table must name each of its 2 classes once"):
