@@ -2,8 +2,17 @@
 
 from pointcept.datasets.base import SceneDataset
 from pointcept.datasets.collate import collate
+from pointcept.datasets.driving import NuScenesDrivingDataset, PandaSetDrivingDataset
 from pointcept.datasets.frames import HOLDOUT_EVERY
 from pointcept.datasets.rgbd import RGBDSceneDataset
 from pointcept.datasets.synthetic_rooms import SyntheticRoomDataset
 
-__all__ = ["HOLDOUT_EVERY", "RGBDSceneDataset", "SceneDataset", "SyntheticRoomDataset", "collate"]
+__all__ = [
+    "HOLDOUT_EVERY",
+    "NuScenesDrivingDataset",
+    "PandaSetDrivingDataset",
+    "RGBDSceneDataset",
+    "SceneDataset",
+    "SyntheticRoomDataset",
+    "collate",
+]
