@@ -1,5 +1,5 @@
 # ConvNeXt-T on nuScenes at UniPAD's size: a part of each of the six images is hidden, their features are lifted by the
-# predicted depth, and the images and the depth of LiDAR points are rendered. docs/data/driving.md says how to get the data.
+# predicted depth, and the images and the depth of LiDAR points are rendered. The data: docs/data/driving.md.
 _base_ = ["../_base_/pretrain_ponder_outdoor.py"]
 imports = ["ponder2d"]
 

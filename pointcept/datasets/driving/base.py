@@ -129,7 +129,7 @@ class DrivingDataset(SampleDataset):
         is_finite = np.isfinite(points).all(axis=1)
         if len(points) == 0 or not is_finite.all():
             raise ValueError(
-                f"A sweep must hold finite points: {path} has {len(points)}, {np.count_nonzero(~is_finite)} of them not "
+                f"A sweep must hold finite points: {path} has {len(points)}, {int((~is_finite).sum())} of them not "
                 "finite. Download it again."
             )
         world_from_cloud = index.world_from_cloud[scene]
