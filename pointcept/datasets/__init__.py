@@ -3,8 +3,18 @@
 from pointcept.datasets.base import SceneDataset
 from pointcept.datasets.collate import collate
 from pointcept.datasets.concat import ConcatDataset
+from pointcept.datasets.driving import NuScenesDrivingDataset, PandaSetDrivingDataset
 from pointcept.datasets.frames import HOLDOUT_EVERY
 from pointcept.datasets.rgbd import RGBDSceneDataset
 from pointcept.datasets.synthetic_rooms import SyntheticRoomDataset
 
-__all__ = ["HOLDOUT_EVERY", "ConcatDataset", "RGBDSceneDataset", "SceneDataset", "SyntheticRoomDataset", "collate"]
+__all__ = [
+    "HOLDOUT_EVERY",
+    "ConcatDataset",
+    "NuScenesDrivingDataset",
+    "PandaSetDrivingDataset",
+    "RGBDSceneDataset",
+    "SceneDataset",
+    "SyntheticRoomDataset",
+    "collate",
+]

@@ -1,10 +1,12 @@
 """Point clouds to feature volumes: a backbone on the points, mean pooling, a dense network."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pointcept.models.encoders.masking import BlockMask
-from pointcept.ops.voxel_pooling import fit_boxes, mean_pool
+from pointcept.ops.voxel_pooling import check_box, fit_boxes, fixed_boxes, mean_pool
 from pointcept.registry import MODELS
 from pointcept.structures import FeatureVolume, PointBatch, SceneBatch
 
@@ -18,9 +20,14 @@ class PointVolumeEncoder(nn.Module):
             pre-training is for.
         projection: Maps (B, C, Z, Y, X) to (B, ``projection.out_channels``, Z, Y, X); None where another encoder takes
             the pooled features.
-        grid_shape: Voxels along x, y and z. Voxels are cubes, as small as the scene allows.
+        grid_shape: Voxels along x, y and z. In fitted boxes they are cubes, as small as the scene allows.
         padding_m: Free space around the cloud, metres.
         mask: Hides parts of the input during training; None hides nothing.
+        box: Smallest x, y, z and largest x, y, z of every scene, metres, world frame of the samples, as outdoors; None
+            fits the box to each cloud.
+
+    Raises:
+        ValueError: ``box`` is no box.
     """
 
     def __init__(
@@ -30,13 +37,16 @@ class PointVolumeEncoder(nn.Module):
         grid_shape: tuple[int, int, int] = (128, 128, 32),
         padding_m: float = 0.2,
         mask: BlockMask | None = None,
+        box: Sequence[float | int] | None = None,
     ) -> None:
         super().__init__()
+        check_box(box)
         self.backbone = backbone
         self.projection = projection
         self.mask = mask
         self.grid_shape = tuple(grid_shape)
         self.padding_m = padding_m
+        self.box = None if box is None else tuple(box)
 
     def forward(self, batch: SceneBatch) -> FeatureVolume:
         """The volumes of the batch's scenes.
@@ -45,7 +55,11 @@ class PointVolumeEncoder(nn.Module):
             ValueError: the batch has no points.
         """
         points = _points_of(batch)
-        pooled = self.pool(batch, fit_boxes(points, self.grid_shape, padding_m=self.padding_m))
+        if self.box is None:
+            box = fit_boxes(points, self.grid_shape, padding_m=self.padding_m)
+        else:
+            box = fixed_boxes(self.box, batch.batch_size, points.coord)
+        pooled = self.pool(batch, box)
         return pooled if self.projection is None else pooled.projected(self.projection)
 
     def pool(self, batch: SceneBatch, box: Float[Tensor, "B 2 3"]) -> FeatureVolume:
