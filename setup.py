@@ -29,6 +29,7 @@ EXTRAS = {
     "triton": ["spconv-triton"],
     "cluster": ["torch-cluster"],
     "dev": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "ruff>=0.9"],
+    "benchmarks": ["matplotlib>=3.8"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
 }
 

@@ -77,6 +77,7 @@ class RGBDSceneDataset(SceneDataset):
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the scenes.
         labelled_points: As of :class:`SceneDataset`.
+        fraction: As of :class:`SceneDataset`.
 
     Raises:
         FileNotFoundError: a split, the folder of the frames, or that of a scene does not exist.
@@ -102,6 +103,7 @@ class RGBDSceneDataset(SceneDataset):
         condition: str = "ScanNet",
         loop: int = 1,
         labelled_points: str | Path | None = None,
+        fraction: float | int = 1.0,
     ) -> None:
         super().__init__(
             split=split,
@@ -111,6 +113,7 @@ class RGBDSceneDataset(SceneDataset):
             condition=condition,
             loop=loop,
             labelled_points=labelled_points,
+            fraction=fraction,
         )
         held_out(0, holdout_every)
         if view_split not in VIEW_SPLITS:
