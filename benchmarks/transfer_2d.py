@@ -56,6 +56,8 @@ class Preset:
         num_views: See there.
         grid_shape: Voxels of the feature volume.
         num_rays: Rays per rendered view.
+        num_bins: Intervals of the predicted depth.
+        num_worker: Data loading processes.
     """
 
     networks: tuple[Network, ...]
@@ -79,15 +81,15 @@ PRESETS = {
         networks=(CONVNEXT_ATTO, VIT_TINY),
         num_rooms=40,
         num_held_out_rooms=8,
-        frame_size=(96, 128),
+        frame_size=(64, 96),
         num_frames=12,
         width=32,
-        pretraining_passes=20,
-        tuning_passes=3,
+        pretraining_passes=16,
+        tuning_passes=5,
         batch_size=2,
-        num_views=4,
-        grid_shape=(32, 32, 16),
-        num_rays=128,
+        num_views=2,
+        grid_shape=(24, 24, 12),
+        num_rays=96,
         num_bins=48,
         num_worker=0,
     ),
@@ -129,8 +131,8 @@ def pretraining_overrides(preset: Preset, network: Network, rooms: Path) -> list
         "data.val.num_views": 1,
         "data.val.num_input_views": 3,
         **_network(preset, network, "model.encoder"),
-        "model.encoder.geometry.bins.num_bins": preset.num_bins,
-        "model.encoder.geometry.out_channels": preset.width,
+        # Told where the room ends, a network would have to learn less; in the tasks nothing tells it.
+        "model.encoder.geometry": None,
         "model.encoder.depth_head.bins.num_bins": preset.num_bins,
         "model.encoder.depth_head.in_channels": preset.width,
         # Features go where the network itself says: with measured depth it would not have to learn where.

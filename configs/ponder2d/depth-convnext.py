@@ -17,5 +17,6 @@ hooks = [
     dict(type="InformationWriter"),
     dict(type="TensorBoardWriter"),
     dict(type="EvaluationHook", evaluator=dict(type="DepthEvaluator")),
+    dict(type="TaskPanelWriter", num_views=8),
     dict(type="CheckpointSaver", save_every_minutes=5.0),
 ]

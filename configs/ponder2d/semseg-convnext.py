@@ -34,5 +34,6 @@ hooks = [
         type="EvaluationHook",
         evaluator=dict(type="ImageSegmentationEvaluator", num_classes=20, class_names="scannet20"),
     ),
+    dict(type="TaskPanelWriter", num_views=8),
     dict(type="CheckpointSaver", save_every_minutes=5.0),
 ]

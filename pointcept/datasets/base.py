@@ -59,7 +59,7 @@ class SceneDataset(torch.utils.data.Dataset):
         self.scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
         if not self.scenes:
             raise ValueError("split must name at least one split: got none. Write split='train', for example.")
-        self.scenes = _spread(self.scenes, fraction)
+        self.scenes = _spread(self.scenes, float(fraction))
         self.transform = list(transform)
         self.segment_key = segment_key
         self.condition = condition

@@ -111,7 +111,9 @@ def require_labels(target: Int[Tensor, "B ..."], num_classes: int, scenes: Seque
     """
     wrong = (target < -1) | (target >= num_classes)
     if wrong.any():
-        names = [name for name, any_wrong in zip(scenes, wrong.flatten(1).any(dim=1).tolist(), strict=True) if any_wrong]
+        names = [
+            name for name, any_wrong in zip(scenes, wrong.flatten(1).any(dim=1).tolist(), strict=True) if any_wrong
+        ]
         raise ValueError(
             f"Labels must lie in -1..{num_classes - 1}: {int(wrong.sum())} of {target.numel()} of {names} are "
             f"{target[wrong].unique().tolist()[:8]}. Map the labels when reading, or correct num_classes."

@@ -8,7 +8,6 @@ from jaxtyping import Shaped
 from PIL import Image
 
 from pointcept.datasets.frame_files import crop_resize, resize_nearest, resized_intrinsic
-
 from pointcept.datasets.transforms.compose import Number, probability
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample, Views
@@ -41,7 +40,6 @@ class RandomViewColor:
         contrast = 1 + rng.uniform(-self.contrast, self.contrast)
         level = np.arange(256)[:, None] * gain
         table = np.clip(np.rint(127.5 + (level - 127.5) * contrast), 0, 255).astype(np.uint8)
-
 
         def recolored(views: Views) -> Views:
             return dataclasses.replace(views, image=[table[pixels, np.arange(3)] for pixels in views.image])
