@@ -30,6 +30,7 @@ EXTRAS = {
     "cluster": ["torch-cluster"],
     "language": ["transformers>=4.45"],
     "dev": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "ruff>=0.9", "playwright>=1.45", "transformers>=4.45"],
+    "benchmarks": ["matplotlib>=3.8"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
 }
 

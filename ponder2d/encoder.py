@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pointcept.models.encoders import PointVolumeEncoder
@@ -137,7 +137,7 @@ class ImageVolumeEncoder(nn.Module):
         cameras = padded_cameras(input_cameras(batch), self.backbone.divisor)
         batch_size, views = cameras.image.shape[:2]
         # Views that a scene lacks are left out, so that no batch norm sees them.
-        present = (cameras.size_px > 0).all(dim=-1).flatten().nonzero().squeeze(1)
+        present = present_views(cameras)
         image = cameras.image.flatten(0, 1).index_select(0, present)
         if self.mask is not None and self.training:
             view = torch.arange(views, device=present.device)
@@ -238,6 +238,11 @@ def input_cameras(batch: SceneBatch) -> CameraBatch:
     return cameras
 
 
+def present_views(cameras: CameraBatch) -> Int[Tensor, "P"]:
+    """Indices of the views that exist, in the order b, v; scenes with fewer views than others lack some."""
+    return (cameras.size_px > 0).all(dim=-1).flatten().nonzero().squeeze(1)
+
+
 def padded_cameras(cameras: CameraBatch, divisor: int) -> CameraBatch:
     """Views padded at the right and at the bottom to multiples of ``divisor``; ``size_px`` stays."""
     height, width = cameras.image.shape[-2:]
@@ -255,6 +260,16 @@ def padded_cameras(cameras: CameraBatch, divisor: int) -> CameraBatch:
 
 def measured_extent(cameras: CameraBatch) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
     """Smallest and largest coordinates of what the depth images show, metres; infinite where they show nothing."""
+    point, measured = measured_points(cameras)
+    point, measured = point.flatten(1, 2), measured.flatten(1, 2)[..., None]
+    return (
+        torch.where(measured, point, torch.inf).amin(dim=1),
+        torch.where(measured, point, -torch.inf).amax(dim=1),
+    )
+
+
+def measured_points(cameras: CameraBatch) -> tuple[Float[Tensor, "B V N 3"], Bool[Tensor, "B V N"]]:
+    """What each pixel of the depth images shows, metres, world frame, row by row; and whether it shows anything."""
     height, width = cameras.depth.shape[-2:]
     row, column = torch.meshgrid(
         torch.arange(height, device=cameras.depth.device),
@@ -265,9 +280,4 @@ def measured_extent(cameras: CameraBatch) -> tuple[Float[Tensor, "B 3"], Float[T
     pixel = pixel.expand(*cameras.depth.shape[:2], -1, -1)
     origin, direction, length = camera_rays(cameras.intrinsic, cameras.extrinsic, pixel)
     depth = cameras.depth.flatten(2)
-    point = (origin[:, :, None] + direction * (length * depth)[..., None]).flatten(1, 2)
-    measured = (depth > 0).flatten(1)[..., None]
-    return (
-        torch.where(measured, point, torch.inf).amin(dim=1),
-        torch.where(measured, point, -torch.inf).amax(dim=1),
-    )
+    return origin[:, :, None] + direction * (length * depth)[..., None], depth > 0
