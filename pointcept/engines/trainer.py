@@ -72,6 +72,8 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     if settings.sync_bn and get_world_size() > 1:
         model = convert_sync_batch_norm(model)
     _logger.info("%s has %d trainable parameters.", type(model).__name__, _num_trainable(model))
+    if hasattr(model, "describe_targets"):
+        _logger.info(model.describe_targets())
     trainer = Trainer(
         model=model,
         train_loader=train_loader,

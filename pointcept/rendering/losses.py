@@ -5,6 +5,8 @@ loss of a batch does not depend on how it is spread over them. Invalid rays and 
 neither to the sum nor to the number.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,13 +30,23 @@ class RenderingLoss(nn.Module):
 
     Args:
         weight: Factor of the term, a number or a function of the run's progress.
+
+    Attributes:
+        compares: Which part of the rendered feature it looks at: that which is compared with class embeddings, that
+            which is compared with a teacher's features, or none.
     """
 
     name: str
+    compares: Literal["class", "teacher"] | None = None
 
     def __init__(self, weight: float | WeightRamp) -> None:
         super().__init__()
         self.weight = weight
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether its targets come from labels."""
+        return self.compares == "class"
 
     def weight_at(self, progress: float | None) -> float:
         """Factor of the term when the fraction ``progress`` of the run is done; None if that is unknown.

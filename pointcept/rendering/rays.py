@@ -76,8 +76,12 @@ def make_rays(
     segment = None
     if cameras.segment is not None:
         segment = cameras.segment.flatten(2).gather(2, flat).reshape(batch, -1)
+    view = torch.arange(views, device=pixel.device)[:, None, None].expand(batch, -1, count, -1)
     targets = RayTargets(
-        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3), distance=depth * length, segment=segment
+        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3),
+        distance=depth * length,
+        segment=segment,
+        pixel=torch.cat((view, pixel), dim=-1).reshape(batch, -1, 3),
     )
     return rays, targets, length
 

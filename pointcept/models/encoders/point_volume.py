@@ -25,6 +25,7 @@ class PointVolumeEncoder(nn.Module):
         mask: Hides parts of the input during training; None hides nothing.
         box: Smallest x, y, z and largest x, y, z of every scene, metres, world frame of the samples, as outdoors; None
             fits the box to each cloud.
+        cube: The fitted box is a cube around the cloud, as in PonderV2, whatever the shape of its voxels then is.
 
     Raises:
         ValueError: ``box`` is no box.
@@ -38,6 +39,7 @@ class PointVolumeEncoder(nn.Module):
         padding_m: float = 0.2,
         mask: BlockMask | None = None,
         box: Sequence[float | int] | None = None,
+        cube: bool = False,
     ) -> None:
         super().__init__()
         check_box(box)
@@ -47,6 +49,7 @@ class PointVolumeEncoder(nn.Module):
         self.grid_shape = tuple(grid_shape)
         self.padding_m = padding_m
         self.box = None if box is None else tuple(box)
+        self.cube = cube
 
     def forward(self, batch: SceneBatch) -> FeatureVolume:
         """The volumes of the batch's scenes.
@@ -56,7 +59,7 @@ class PointVolumeEncoder(nn.Module):
         """
         points = _points_of(batch)
         if self.box is None:
-            box = fit_boxes(points, self.grid_shape, padding_m=self.padding_m)
+            box = fit_boxes(points, (1, 1, 1) if self.cube else self.grid_shape, padding_m=self.padding_m)
         else:
             box = fixed_boxes(self.box, batch.batch_size, points.coord)
         pooled = self.pool(batch, box)
@@ -73,6 +76,11 @@ class PointVolumeEncoder(nn.Module):
             points = self.mask(points, batch.seed)
         encoded = self.backbone(points)
         return mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the mask which fraction of the run is done."""
+        if self.mask is not None:
+            self.mask.set_progress(progress)
 
 
 def _points_of(batch: SceneBatch) -> PointBatch:
