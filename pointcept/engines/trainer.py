@@ -15,6 +15,7 @@ from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
 from pointcept.engines.loop import Trainer
 from pointcept.engines.optim import build_optimizer
+from pointcept.ops.backends import use_backends
 from pointcept.ops.batch_norm import convert_sync_batch_norm
 from pointcept.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, SCHEDULERS, build
 from pointcept.utils.distributed import get_rank, get_world_size, initialize
@@ -35,6 +36,7 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
         FileNotFoundError: data or a checkpoint is missing.
     """
     settings = config if isinstance(config, RunSettings) else validate_config(config)
+    use_backends(settings.backends)
     device = initialize()
     save_path = Path(settings.save_path)
     save_path.mkdir(parents=True, exist_ok=True)
