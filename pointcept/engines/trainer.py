@@ -16,6 +16,7 @@ from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
 from pointcept.engines.loop import Trainer
 from pointcept.engines.optim import build_optimizer
+from pointcept.ops.backends import use_backends
 from pointcept.ops.batch_norm import convert_sync_batch_norm
 from pointcept.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, SCHEDULERS, build
 from pointcept.rendering.class_tables import require_same_classes
@@ -37,6 +38,7 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
         FileNotFoundError: data or a checkpoint is missing.
     """
     settings = config if isinstance(config, RunSettings) else validate_config(config)
+    use_backends(settings.backends)
     device = initialize()
     save_path = Path(settings.save_path)
     save_path.mkdir(parents=True, exist_ok=True)
