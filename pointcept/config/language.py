@@ -54,7 +54,7 @@ def read_config_file(path: Path, *, keep_markers: bool = False) -> dict[str, Any
 
 
 def merge(base: dict[str, Any], child: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """``child`` over ``base``: dicts key by key, all else replaced whole; neither input is changed.
+    """``child`` over ``base``: dicts key by key, all else replaced whole, None too; neither input is changed.
 
     A dict with ``_delete_=True`` replaces the base's instead of being merged with it.
 
@@ -64,7 +64,7 @@ def merge(base: dict[str, Any], child: Mapping[str, Any], path: str = "") -> dic
     merged = dict(base)
     for key, value in child.items():
         key_path = f"{path}.{key}" if path else str(key)
-        if not isinstance(value, Mapping) or key not in base or value.get("_delete_", False):
+        if not isinstance(value, Mapping) or base.get(key) is None or value.get("_delete_", False):
             merged[key] = value
         elif isinstance(base[key], Mapping):
             merged[key] = merge(base[key], value, key_path)

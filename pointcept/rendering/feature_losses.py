@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import safe_open
 from torch import Tensor
 
 from pointcept.registry import LOSSES
+from pointcept.rendering.class_tables import ClassTable, read_class_table
 from pointcept.rendering.losses import RenderingLoss, SumAndCount, masked_sum
 from pointcept.rendering.renderer import Rendering
 from pointcept.rendering.schedules import WeightRamp
@@ -29,6 +29,9 @@ class RayContrastLoss(RenderingLoss):
         temperature: Divides the products.
         embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings.
         num_classes: Instead of a file: one-hot embeddings of so many classes.
+
+    Attributes:
+        class_names: Names that the file gives its rows, which the data set's labels must have; or None.
     """
 
     name = "feature_loss"
@@ -43,10 +46,10 @@ class RayContrastLoss(RenderingLoss):
     ) -> None:
         super().__init__(weight)
         self.temperature = _positive(temperature)
-        table = None
+        self.compares, self.class_names, table = "teacher", None, None
         if embeddings is not None or num_classes is not None:
-            table = class_table(self, embeddings, num_classes)
-        self.compares = "teacher" if table is None else "class"
+            self.compares, (table, self.class_names, *_) = "class", _class_table(self, embeddings, num_classes)
+            table = F.normalize(table, dim=-1)
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
@@ -96,9 +99,13 @@ class SemanticLoss(RenderingLoss):
 
     Args:
         weight: Factor of the term.
-        embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings.
+        embeddings: A safetensors file with one tensor (classes, D), row k for label k, e.g. text embeddings as
+            ``python -m pointcept.language`` writes them.
         num_classes: Instead of a file: one-hot embeddings of so many classes.
         temperature: Divides the cosines.
+
+    Attributes:
+        class_names: Names that the file gives its rows, which the data set's labels must have; or None.
     """
 
     name = "semantic_loss"
@@ -113,7 +120,9 @@ class SemanticLoss(RenderingLoss):
         temperature: float = 0.07,
     ) -> None:
         super().__init__(weight)
-        self.register_buffer("table", class_table(self, embeddings, num_classes), persistent=False)
+        table = _class_table(self, embeddings, num_classes)
+        self.class_names = table.class_names
+        self.register_buffer("table", F.normalize(table.embeddings, dim=-1), persistent=False)
         self.temperature = _positive(temperature)
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
@@ -130,19 +139,13 @@ class SemanticLoss(RenderingLoss):
         return masked_sum(loss.view(segment.shape), rays.valid & has_class)
 
 
-def class_table(loss: RenderingLoss, embeddings: str | Path | None, num_classes: int | None) -> Float[Tensor, "K D"]:
-    """One embedding of length 1 per class: from a file, or one-hot.
-
-    Raises:
-        ValueError: neither or both are given, or the file does not hold one matrix.
-        FileNotFoundError: there is no such file.
-    """
+def _class_table(loss: RenderingLoss, embeddings: str | Path | None, num_classes: int | None) -> ClassTable:
+    """From a file, or one-hot."""
     if (embeddings is None) == (num_classes is None):
         raise ValueError(
             f"{type(loss).__name__} needs either embeddings or num_classes: got {embeddings!r} and {num_classes!r}."
         )
-    table = torch.eye(num_classes) if embeddings is None else read_embeddings(embeddings)
-    return F.normalize(table, dim=-1)
+    return ClassTable(torch.eye(num_classes)) if embeddings is None else read_class_table(embeddings)
 
 
 def _segment(loss: RenderingLoss, rendering: Rendering, targets: RayTargets) -> Int[Tensor, "B R"]:
@@ -173,24 +176,6 @@ def _positive(temperature: float) -> float:
     if not temperature > 0:
         raise ValueError(f"temperature must be positive: got {temperature}.")
     return temperature
-
-
-def read_embeddings(path: str | Path) -> Float[Tensor, "K D"]:
-    """The one matrix in a safetensors file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it does not hold exactly one matrix.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"The class embeddings must be a safetensors file: {path} does not exist.")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2]
-    if len(matrices) != 1 or len(tensors) != 1:
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        raise ValueError(f"{path} must hold one tensor, of shape (classes, D): got {shapes}.")
-    return matrices[0].float()
 
 
 def _feature_pair(loss: RenderingLoss, rendering: Rendering, targets: RayTargets) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,11 @@ class ColorLoss(RenderingLoss):
 
 @LOSSES.register()
 class DepthLoss(RenderingLoss):
-    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9)."""
+    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9).
+
+    A surface measured beyond the scene box cannot be rendered: such rays do not count here. That nothing lies in front
+    of it is what ``FreeSpaceLoss`` says.
+    """
 
     name = "depth_loss"
 
@@ -92,8 +96,9 @@ class DepthLoss(RenderingLoss):
         super().__init__(weight)
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
-        """Sum over measured rays."""
-        return masked_sum((rendering.distance - targets.distance).abs(), rays.valid & (targets.distance > 0))
+        """Sum over rays whose surface was measured inside the box."""
+        inside = rays.valid & (targets.distance > 0) & (targets.distance <= rays.far)
+        return masked_sum((rendering.distance - targets.distance).abs(), inside)
 
 
 @LOSSES.register()

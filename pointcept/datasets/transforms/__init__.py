@@ -18,6 +18,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -25,7 +26,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
-from pointcept.datasets.transforms.views import RandomViewColor
+from pointcept.datasets.transforms.views import RandomViewColor, RandomViewCrop, RandomViewFlip
 
 __all__ = [
     "CenterShift",
@@ -46,8 +47,11 @@ __all__ = [
     "RandomScale",
     "RandomShift",
     "RandomViewColor",
+    "RandomViewCrop",
+    "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]
