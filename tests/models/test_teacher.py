@@ -117,3 +117,11 @@ def test_cached_maps_are_taken_as_they_are_and_must_fit():
         teacher(cameras.replace(feature=torch.zeros(1, 2, 24, 2, 4)))
     with pytest.raises(ValueError, match=r"feature must have shape \(1, 2\) \+ \(C, h, w\)"):
         cameras.replace(feature=torch.zeros(1, 1, 24, 2, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_maps_are_the_same_on_a_gpu():
+    teacher, cameras = TimmTeacher("tiny_dino", (28, 42), random_weights=True), views()
+    expected = teacher(cameras)
+    torch.testing.assert_close(teacher(cameras.to("cuda")).cpu(), expected, atol=1e-3, rtol=1e-3)
