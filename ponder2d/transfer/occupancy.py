@@ -15,6 +15,7 @@ from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
 from ponder2d.encoder import input_cameras, measured_points
 from ponder2d.lifting.base import voxel_centers
 from ponder2d.lifting.projection import inside_image
+from ponder2d.transfer.dense import small_start
 
 _NEAR_M = 0.05
 _CHUNK = 2**22
@@ -55,7 +56,7 @@ class OccupancyPredictor(nn.Module):
         self.encoder = encoder
         self.num_classes = num_classes
         extra = 4 if getattr(encoder, "with_color", False) else 0
-        self.head = nn.Conv3d(encoder.projection.out_channels + extra, num_classes + 1, 1)
+        self.head = small_start(nn.Conv3d(encoder.projection.out_channels + extra, num_classes + 1, 1))
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
         if freeze_backbone:
             freeze(encoder.backbone)
@@ -153,7 +154,7 @@ def _labelled_points(
         return batch.points.coord, batch.points.segment, batch.points.batch_index
     if cameras.segment is None:
         raise ValueError(
-            f"Occupancy needs labels: the batch of {list(batch.name)} has labelled points nor labelled views. Keep "
+            f"Occupancy needs labels: the batch of {list(batch.name)} has neither labelled points nor labelled views. Keep "
             "'segment' in Collect(keys=...), or give the frames a folder label/."
         )
     coord, measured = measured_points(cameras)
