@@ -154,8 +154,8 @@ def _labelled_points(
         return batch.points.coord, batch.points.segment, batch.points.batch_index
     if cameras.segment is None:
         raise ValueError(
-            f"Occupancy needs labels: the batch of {list(batch.name)} has neither labelled points nor labelled views. Keep "
-            "'segment' in Collect(keys=...), or give the frames a folder label/."
+            f"Occupancy needs labels: the batch of {list(batch.name)} has neither labelled points nor labelled views. "
+            "Keep 'segment' in Collect(keys=...), or give the frames a folder label/."
         )
     coord, measured = measured_points(cameras)
     scene = torch.arange(coord.shape[0], device=coord.device)[:, None, None].expand_as(measured)
