@@ -1,5 +1,6 @@
 """Posed images to feature volumes: a backbone on the images, lifting, a dense network."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from pointcept.models.encoders import PointVolumeEncoder
 from pointcept.ops import random
-from pointcept.ops.voxel_pooling import boxes_around, fit_boxes
+from pointcept.ops.voxel_pooling import boxes_around, check_box, fit_boxes, fixed_boxes
 from pointcept.registry import MODELS
 from pointcept.rendering.rays import camera_rays
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
@@ -68,7 +69,7 @@ class ImageVolumeEncoder(nn.Module):
         lift_depth: Literal["predicted", "measured"] = "predicted",
         depth_weight: float = 0.0,
         grid_shape: tuple[int, int, int] = (128, 128, 32),
-        box: tuple[float, float, float, float, float, float] | None = None,
+        box: Sequence[float | int] | None = None,
         padding_m: float = 0.2,
         mask: ImageMask | None = None,
     ) -> None:
@@ -84,8 +85,7 @@ class ImageVolumeEncoder(nn.Module):
             )
         if with_color and mask is not None:
             raise ValueError("with_color would show what mask hides: set one of them only.")
-        if box is not None and not all(low < high for low, high in zip(box[:3], box[3:], strict=True)):
-            raise ValueError(f"box must be (x_min, y_min, z_min, x_max, y_max, z_max), metres: got {tuple(box)}.")
+        check_box(box)
         self.backbone = backbone
         self.neck = neck
         self.depth_head = depth_head
@@ -123,7 +123,7 @@ class ImageVolumeEncoder(nn.Module):
         """
         cameras = input_cameras(batch)
         if self.box is not None:
-            return cameras.image.new_tensor(self.box).view(1, 2, 3).expand(batch.batch_size, -1, -1).contiguous()
+            return fixed_boxes(self.box, batch.batch_size, cameras.image)
         if batch.points is not None:
             return fit_boxes(batch.points, self.grid_shape, padding_m=self.padding_m, cubes=False)
         return boxes_around(*measured_extent(cameras), self.grid_shape, padding_m=self.padding_m, cubes=False)

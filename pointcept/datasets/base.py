@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,48 @@ from pointcept.registry import DATASETS
 from pointcept.structures import PointSample
 
 
-@DATASETS.register()
-class SceneDataset(torch.utils.data.Dataset):
-    """Scenes of one or more splits, each a folder of ``.npy`` files as Pointcept lays them out.
+class SampleDataset(torch.utils.data.Dataset):
+    """What all data sets share: ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``.
 
-    ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``. All randomness of an item comes from its
-    seed (by default its index), so an item is a function of its key: in any process, in any order.
+    All randomness of an item comes from its seed (by default its index), so an item is a function of its key: in any
+    process, in any order.
+
+    Args:
+        scenes: What ``read`` makes samples of.
+        transform: Applied in this order.
+        loop: How often an epoch passes over the scenes.
+
+    Raises:
+        ValueError: ``loop`` is below 1.
+    """
+
+    def __init__(self, scenes: Sequence[Any], *, transform: Sequence[Transform] = (), loop: int = 1) -> None:
+        if loop < 1:
+            raise ValueError(f"loop must be at least 1: got {loop}.")
+        self.scenes = scenes
+        self.transform = list(transform)
+        self.loop = loop
+
+    def __len__(self) -> int:
+        return len(self.scenes) * self.loop
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PointSample:
+        index, seed = key if isinstance(key, tuple) else (key, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"An index must lie in 0..{len(self) - 1}: got {index}.")
+        rng = np.random.default_rng(seed)
+        sample = self.read(self.scenes[index % len(self.scenes)], rng)
+        sample.seed = seed
+        return apply_transforms(sample, self.transform, rng)
+
+    def read(self, scene: Any, rng: np.random.Generator) -> PointSample:
+        """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
+        raise NotImplementedError
+
+
+@DATASETS.register()
+class SceneDataset(SampleDataset):
+    """Scenes of one or more splits, each a folder of ``.npy`` files as Pointcept lays them out.
 
     Args:
         split: Folder of ``data_root`` that holds one folder per scene, or a JSON file in it that lists scene folders
@@ -50,33 +87,17 @@ class SceneDataset(torch.utils.data.Dataset):
         labelled_points: str | Path | None = None,
         fraction: float | int = 1.0,
     ) -> None:
-        if loop < 1:
-            raise ValueError(f"loop must be at least 1: got {loop}.")
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1: got {fraction}.")
         self.data_root = Path(data_root).expanduser()
         splits = [split] if isinstance(split, str) else list(split)
-        self.scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
-        if not self.scenes:
+        scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
+        if not scenes:
             raise ValueError("split must name at least one split: got none. Write split='train', for example.")
-        self.scenes = _spread(self.scenes, float(fraction))
-        self.transform = list(transform)
+        super().__init__(_spread(scenes, float(fraction)), transform=transform, loop=loop)
         self.segment_key = segment_key
         self.condition = condition
-        self.loop = loop
         self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), self.scenes)
-
-    def __len__(self) -> int:
-        return len(self.scenes) * self.loop
-
-    def __getitem__(self, key: int | tuple[int, int]) -> PointSample:
-        index, seed = key if isinstance(key, tuple) else (key, key)
-        if not 0 <= index < len(self):
-            raise IndexError(f"An index must lie in 0..{len(self) - 1}: got {index}.")
-        rng = np.random.default_rng(seed)
-        sample = self.read(self.scenes[index % len(self.scenes)], rng)
-        sample.seed = seed
-        return apply_transforms(sample, self.transform, rng)
 
     def read(self, scene: Path, rng: np.random.Generator) -> PointSample:
         """One scene as it is on disk; ``rng`` chooses where there is something to choose."""

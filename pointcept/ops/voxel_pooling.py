@@ -1,5 +1,7 @@
 """From points to dense voxels: the box around each cloud and the mean of the points in each voxel."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -57,6 +59,21 @@ def boxes_around(
     start = 0.5 * (lower + upper - extent)
     start = torch.cat((start[:, :2], lower[:, 2:]), dim=-1)
     return torch.stack((start, start + extent), dim=1)
+
+
+def check_box(box: Sequence[float | int] | None) -> None:
+    """Refuse a fixed scene box (smallest x, y, z, largest x, y, z; metres) without extent; None is none.
+
+    Raises:
+        ValueError: it is no box.
+    """
+    if box is not None and (len(box) != 6 or not all(low < high for low, high in zip(box[:3], box[3:], strict=True))):
+        raise ValueError(f"box must be (x_min, y_min, z_min, x_max, y_max, z_max), metres: got {tuple(box)}.")
+
+
+def fixed_boxes(box: Sequence[float | int], batch_size: int, like: Tensor) -> Float[Tensor, "_B 2 3"]:
+    """The same box for every scene, with the type and device of ``like``."""
+    return like.new_tensor(box).view(1, 2, 3).expand(batch_size, -1, -1).contiguous()
 
 
 def voxel_rows(

@@ -17,6 +17,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -49,5 +50,6 @@ __all__ = [
     "ShufflePoint",
     "SphereCrop",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]
