@@ -46,7 +46,7 @@ class DensePredictor(nn.Module):
         batch, views, _, height, width = cameras.image.shape
         present = present_views(cameras)
         image = cameras.image.flatten(0, 1).index_select(0, present)
-        values = self.head(self.neck(self.backbone(image)))
+        values = self.head(self.neck(self.backbone(image))).float()
         padded = padded_size((height, width), self.backbone.divisor)
         values = F.interpolate(values, size=padded, mode="bilinear", align_corners=False)[..., :height, :width]
         spread = values.new_zeros(batch * views, *values.shape[1:]).index_copy(0, present, values)

@@ -120,7 +120,8 @@ def occupancy_labels(
         torch.where(counted, row * num_classes + segment, total * num_classes), minlength=total * num_classes + 1
     )[:-1].view(total, num_classes)
     most, label = votes.max(dim=1)
-    free = seen_free(cameras, box, grid_shape, margin_m).flatten() & ~holds[:-1]
+    with torch.autocast(box.device.type, enabled=False):
+        free = seen_free(cameras, box, grid_shape, margin_m).flatten() & ~holds[:-1]
     label = torch.where(most > 0, label, torch.where(free, num_classes, -1))
     return label.view(box.shape[0], grid_shape[2], grid_shape[1], grid_shape[0])
 
