@@ -32,8 +32,9 @@ def camera_rays(
     length = direction_camera.norm(dim=-1)
     rotation, translation = extrinsic[..., :3, :3], extrinsic[..., :3, 3]
     world_from_camera = rotation.transpose(-1, -2)
-    origin = -(world_from_camera @ translation[..., None])[..., 0]
-    direction = direction_camera @ rotation / length[..., None]
+    with torch.autocast(extrinsic.device.type, enabled=False):  # half precision would bend rays by whole pixels
+        origin = -(world_from_camera @ translation[..., None])[..., 0]
+        direction = direction_camera @ rotation / length[..., None]
     return origin, direction, length
 
 
