@@ -1,5 +1,7 @@
 """Snapshots: which steps are kept, that they hold the weights of just then, and that a resumed run has them too."""
 
+import itertools
+
 import pytest
 import torch
 from toy_experiment import run, toy_config
@@ -32,7 +34,7 @@ def test_snapshots_hold_the_weights_of_their_step(tmp_path):
     for name, weight in last.items():
         assert torch.equal(snapshots[-1]["state_dict"][name], weight)
     heads = [snapshot["state_dict"]["head.weight"] for snapshot in snapshots]
-    assert all(not torch.equal(one, other) for one, other in zip(heads, heads[1:]))
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(heads))
 
 
 def test_a_resumed_run_keeps_the_same_snapshots(tmp_path):

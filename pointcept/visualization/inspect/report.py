@@ -23,6 +23,7 @@ from pointcept.visualization.inspect.measure import (
 from pointcept.visualization.inspect.page import (
     SDF_LIMIT_M,
     Block,
+    length_unit_m,
     measured_arrays,
     pack,
     rendered_arrays,
@@ -56,6 +57,7 @@ def inspect_experiment(
     output = Path(output)
     batches = {scene: _prepared(experiment.batch(scene)) for scene in scenes}
     measured = {scene: measured_views(batch.cameras) for scene, batch in batches.items()}
+    units = {scene: length_unit_m(_longest_m(batch)) for scene, batch in batches.items()}
     features: dict[str, FeatureColors | None] = {}
     entries: dict[str, list[dict[str, Any]]] = {scene: [] for scene in scenes}
     blocks: list[Block] = []
@@ -68,7 +70,7 @@ def inspect_experiment(
                 if scene not in features:
                     features[scene] = _feature_colors(state, measured[scene])
                 figures = [view_figures(*pair) for pair in zip(state.views, measured[scene], strict=True)]
-                arrays = rendered_arrays(state, measured[scene], features[scene])
+                arrays = rendered_arrays(state, measured[scene], features[scene], units[scene])
                 block = pack(f"scene{number}-step{index}", arrays)
                 entry = {"label": checkpoint.label, "step": checkpoint.step, "figures": figures}
                 entries[scene].insert(0, {**entry, "block": block.reference, "state": _grid_facts(state)})
@@ -78,11 +80,13 @@ def inspect_experiment(
                 progress.update()
     scene_facts = []
     for number, scene in enumerate(scenes):
-        block = pack(f"scene{number}-target", measured_arrays(measured[scene], _cloud(batches[scene]), features[scene]))
+        arrays = measured_arrays(measured[scene], _cloud(batches[scene]), features[scene], units[scene])
+        block = pack(f"scene{number}-target", arrays)
         blocks.append(block)
         grid = entries[scene][-1]["state"]
         steps = [{key: value for key, value in entry.items() if key != "state"} for entry in entries[scene]]
         views = _view_facts(batches[scene], measured[scene])
+        grid["unit_m"] = units[scene]
         scene_facts.append({"name": scene, "views": views, "steps": steps, "target": block.reference, **grid})
     page = output / "index.html"
     facts = {"about": _about(experiment), "notes": _notes(experiment), "scenes": scene_facts}
@@ -151,6 +155,11 @@ def _cloud(batch: SceneBatch) -> np.ndarray:
         return np.zeros((0, 3), dtype=np.float32)
     coord = batch.points.coord.cpu().numpy()
     return coord[:: -(-len(coord) // MAX_CLOUD_POINTS) or 1]
+
+
+def _longest_m(batch: SceneBatch) -> float:
+    """A bound of what rays measure: twice the largest measured depth (corners are farther than the middle), or 60 m."""
+    return max(60.0, 2 * float(batch.cameras.depth.max()))
 
 
 def _about(experiment: Experiment) -> str:

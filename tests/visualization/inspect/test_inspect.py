@@ -17,7 +17,7 @@ from pointcept.visualization.inspect import find_checkpoints, inspect_experiment
 from pointcept.visualization.inspect.__main__ import main
 from pointcept.visualization.inspect.figures import FeatureColors, normal_error, view_figures
 from pointcept.visualization.inspect.measure import ViewPictures, measured_views, observe, ray_pixels, thumbnails
-from pointcept.visualization.inspect.page import pack, write_page
+from pointcept.visualization.inspect.page import length_unit_m, pack, write_page
 
 KINDS = {"uint8": np.uint8, "int8": np.int8, "uint16": np.uint16, "int16": np.int16, "int32": np.int32}
 
@@ -117,6 +117,10 @@ def test_blocks_hold_the_arrays_and_the_page_needs_nothing_else():
     assert facts_of(page)["name"] == "</script><b>"
     assert "{{" not in page and "<title>&lt;b&gt; &amp; &quot;title&quot;</title>" in page
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|https?://|@import|url\(', page) == []
+
+
+def test_the_unit_of_lengths_grows_where_millimetres_would_not_fit():
+    assert length_unit_m(60.0) == 0.001 and length_unit_m(100.0) == 0.002 and length_unit_m(250.0) == 0.004
 
 
 @pytest.fixture(scope="module")
