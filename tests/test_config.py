@@ -82,6 +82,10 @@ def test_merging_changes_neither_side() -> None:
     assert (base, child) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
+def test_a_dict_replaces_none() -> None:
+    assert merge({"test": None, "a": 1}, {"test": {"b": 2}}) == {"test": {"b": 2}, "a": 1}
+
+
 def test_a_dict_over_something_else_needs_delete(write: Write) -> None:
     write("base.py", 'model = dict(block="none")\n')
     with pytest.raises(TypeError, match=r"model\.block is 'none' in the base\. Add _delete_=True"):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,52 +14,27 @@ from pointcept.registry import DATASETS
 from pointcept.structures import PointSample
 
 
-@DATASETS.register()
-class SceneDataset(torch.utils.data.Dataset):
-    """Scenes of one or more splits, each a folder of ``.npy`` files as Pointcept lays them out.
+class SampleDataset(torch.utils.data.Dataset):
+    """What all data sets share: ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``.
 
-    ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``. All randomness of an item comes from its
-    seed (by default its index), so an item is a function of its key: in any process, in any order.
+    All randomness of an item comes from its seed (by default its index), so an item is a function of its key: in any
+    process, in any order.
 
     Args:
-        split: Folder of ``data_root`` that holds one folder per scene, or a JSON file in it that lists scene folders
-            relative to ``data_root``; or several of these.
-        data_root: Folder of the data set.
+        scenes: What ``read`` makes samples of.
         transform: Applied in this order.
-        segment_key: File of class ids, without ``.npy``; None reads none.
-        condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the scenes.
-        labelled_points: JSON file of the points of each scene whose labels may be used, ``{"scene": [row, ...]}``; all
-            other points become unlabelled (-1). None uses all labels.
 
     Raises:
-        FileNotFoundError: a split does not exist.
-        ValueError: a split is empty, or ``loop`` is below 1.
+        ValueError: ``loop`` is below 1.
     """
 
-    def __init__(
-        self,
-        *,
-        split: str | Sequence[str],
-        data_root: str | Path,
-        transform: Sequence[Transform] = (),
-        segment_key: str | None = "segment20",
-        condition: str = "ScanNet",
-        loop: int = 1,
-        labelled_points: str | Path | None = None,
-    ) -> None:
+    def __init__(self, scenes: Sequence[Any], *, transform: Sequence[Transform] = (), loop: int = 1) -> None:
         if loop < 1:
             raise ValueError(f"loop must be at least 1: got {loop}.")
-        self.data_root = Path(data_root).expanduser()
-        splits = [split] if isinstance(split, str) else list(split)
-        self.scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
-        if not self.scenes:
-            raise ValueError("split must name at least one split: got none. Write split='train', for example.")
+        self.scenes = scenes
         self.transform = list(transform)
-        self.segment_key = segment_key
-        self.condition = condition
         self.loop = loop
-        self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), self.scenes)
 
     def __len__(self) -> int:
         return len(self.scenes) * self.loop
@@ -72,12 +48,68 @@ class SceneDataset(torch.utils.data.Dataset):
         sample.seed = seed
         return apply_transforms(sample, self.transform, rng)
 
+    def read(self, scene: Any, rng: np.random.Generator) -> PointSample:
+        """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
+        raise NotImplementedError
+
+
+@DATASETS.register()
+class SceneDataset(SampleDataset):
+    """Scenes of one or more splits, each a folder of ``.npy`` files as Pointcept lays them out.
+
+    Args:
+        split: Folder of ``data_root`` that holds one folder per scene, or a JSON file in it that lists scene folders
+            relative to ``data_root``; or several of these.
+        data_root: Folder of the data set.
+        transform: Applied in this order.
+        segment_key: File of class ids, without ``.npy``; None reads none.
+        condition: Name of the data set, for prompt-driven norms.
+        loop: How often an epoch passes over the scenes.
+        labelled_points: JSON file of the points of each scene whose labels may be used, ``{"scene": [row, ...]}``; all
+            other points become unlabelled (-1). None uses all labels.
+        fraction: Share of the scenes to use, evenly spread over the split and at least one, for training with few
+            labels.
+
+    Raises:
+        FileNotFoundError: a split does not exist.
+        ValueError: a split is empty, ``loop`` is below 1, or ``fraction`` is not above 0 and at most 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        split: str | Sequence[str],
+        data_root: str | Path,
+        transform: Sequence[Transform] = (),
+        segment_key: str | None = "segment20",
+        condition: str = "ScanNet",
+        loop: int = 1,
+        labelled_points: str | Path | None = None,
+        fraction: float | int = 1.0,
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be above 0 and at most 1: got {fraction}.")
+        self.data_root = Path(data_root).expanduser()
+        splits = [split] if isinstance(split, str) else list(split)
+        scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
+        if not scenes:
+            raise ValueError("split must name at least one split: got none. Write split='train', for example.")
+        super().__init__(_spread(scenes, float(fraction)), transform=transform, loop=loop)
+        self.segment_key = segment_key
+        self.condition = condition
+        self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), self.scenes)
+
     def read(self, scene: Path, rng: np.random.Generator) -> PointSample:
         """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
         coord, point = read_cloud(scene, self.segment_key)
         if self._labelled is not None and "segment" in point:
             point["segment"] = _only(point["segment"], self._labelled[scene.name], scene)
         return PointSample(coord=coord, point=point, scene={"name": scene.name, "condition": self.condition})
+
+
+def _spread(scenes: list[Path], fraction: float) -> list[Path]:
+    count = max(1, round(len(scenes) * fraction))
+    return [scenes[(2 * index + 1) * len(scenes) // (2 * count)] for index in range(count)]
 
 
 def list_scenes(data_root: Path, split: str) -> list[Path]:

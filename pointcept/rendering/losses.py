@@ -5,6 +5,8 @@ loss of a batch does not depend on how it is spread over them. Invalid rays and 
 neither to the sum nor to the number.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,13 +30,23 @@ class RenderingLoss(nn.Module):
 
     Args:
         weight: Factor of the term, a number or a function of the run's progress.
+
+    Attributes:
+        compares: Which part of the rendered feature it looks at: that which is compared with class embeddings, that
+            which is compared with a teacher's features, or none.
     """
 
     name: str
+    compares: Literal["class", "teacher"] | None = None
 
     def __init__(self, weight: float | WeightRamp) -> None:
         super().__init__()
         self.weight = weight
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether its targets come from labels."""
+        return self.compares == "class"
 
     def weight_at(self, progress: float | None) -> float:
         """Factor of the term when the fraction ``progress`` of the run is done; None if that is unknown.
@@ -72,7 +84,11 @@ class ColorLoss(RenderingLoss):
 
 @LOSSES.register()
 class DepthLoss(RenderingLoss):
-    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9)."""
+    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9).
+
+    A surface measured beyond the scene box cannot be rendered: such rays do not count here. That nothing lies in front
+    of it is what ``FreeSpaceLoss`` says.
+    """
 
     name = "depth_loss"
 
@@ -80,8 +96,9 @@ class DepthLoss(RenderingLoss):
         super().__init__(weight)
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
-        """Sum over measured rays."""
-        return masked_sum((rendering.distance - targets.distance).abs(), rays.valid & (targets.distance > 0))
+        """Sum over rays whose surface was measured inside the box."""
+        inside = rays.valid & (targets.distance > 0) & (targets.distance <= rays.far)
+        return masked_sum((rendering.distance - targets.distance).abs(), inside)
 
 
 @LOSSES.register()

@@ -43,6 +43,12 @@ class Views:
                 f"Image and depth of a view must have one size: view {index} has {image.shape[:2]} and "
                 f"{depth.shape}. Resize one of them, or register colour to depth, when reading.",
             )
+        sizes = [label.shape for label in self.segment or ()]
+        require(
+            not sizes or sizes == [depth.shape for depth in self.depth],
+            f"Labels of a view must have the size of its image: got labels {sizes} for images "
+            f"{[depth.shape for depth in self.depth]}. Resize them, nearest neighbour, when reading.",
+        )
 
     def __len__(self) -> int:
         return len(self.image)

@@ -47,7 +47,7 @@ def case(valid: tuple[bool, ...] = (True, True), distance: tuple[float, ...] = (
         origins=torch.zeros(1, 2, 3),
         directions=torch.zeros(1, 2, 3),
         near=ones,
-        far=ones,
+        far=3 * ones,
         valid=torch.tensor([list(valid)]),
     )
     return rendering, targets, rays

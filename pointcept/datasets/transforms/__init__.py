@@ -25,7 +25,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
-from pointcept.datasets.transforms.views import RandomViewColor
+from pointcept.datasets.transforms.views import RandomViewColor, RandomViewCrop, RandomViewFlip
 
 __all__ = [
     "CenterShift",
@@ -45,6 +45,8 @@ __all__ = [
     "RandomScale",
     "RandomShift",
     "RandomViewColor",
+    "RandomViewCrop",
+    "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
     "Transform",
