@@ -37,9 +37,9 @@ function pictureRows(target, rendered, index, range, unit) {
   if (feature[1]) {
     const cosine = rendered[name("cosine")];
     rows.push({
-      kind: "Features", note: "first three principal components as red, green, blue",
+      kind: "Features", note: FEATURE_NOTES[facts.features] + "; first three principal components as red, green, blue",
       cells: feature.map((array) => (array ? bytes(array) : null)),
-      absent: "the target features are not part of the data",
+      absent: facts.features === "teacher" ? "the teacher's weights were not found" : "these views have no labels",
       difference: cosine ? (p) => (cosine.data[p] === 255 ? MISSING : scaleColor(cosine.data[p] / 127)) : null,
       legend: cosine ? legend("cosine", scaleColor, "1", "≤ 0", "") : "",
       read: (p) => ["", "", cosine && cosine.data[p] !== 255 ? `cosine ${(1 - cosine.data[p] / 127).toFixed(2)}` : "–"],
@@ -60,6 +60,8 @@ function colorError(a, b, pixel) {
 }
 
 const describeColor = (data, pixel) => `(${[0, 1, 2].map((c) => (data[3 * pixel + c] / 255).toFixed(2)).join(", ")})`;
+
+const FEATURE_NOTES = { teacher: "of the image teacher", class: "class embeddings" };
 
 const CAPTIONS = {
   Colour: (f) => `PSNR ${f.psnr.toFixed(2)} dB`,
