@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pointcept.datasets.cloud_arrays import Cloud, read_cloud, read_torch_cloud
 from pointcept.datasets.protocol import CloudDataset
-from pointcept.datasets.transforms.compose import Transform
+from pointcept.datasets.transforms.compose import Number, Transform
 from pointcept.registry import DATASETS
 
 
@@ -26,10 +26,12 @@ class SceneDataset(CloudDataset):
         loop: How often an epoch passes over the scenes.
         labelled_points: As of :class:`CloudDataset`.
         class_names: As of :class:`CloudDataset`.
+        fraction: Share of the scenes to use, evenly spread over the split and at least one, for training with few
+            labels.
 
     Raises:
         FileNotFoundError: a split does not exist.
-        ValueError: a split is empty, or ``loop`` is below 1.
+        ValueError: a split is empty, ``loop`` is below 1, or ``fraction`` is not above 0 and at most 1.
     """
 
     depth = 1
@@ -46,12 +48,16 @@ class SceneDataset(CloudDataset):
         loop: int = 1,
         labelled_points: str | Path | None = None,
         class_names: Sequence[str] | str | None = None,
+        fraction: Number = 1.0,
     ) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be above 0 and at most 1: got {fraction}.")
         self.data_root = Path(data_root).expanduser()
         self.segment_key = segment_key
         splits = [split] if isinstance(split, str) else list(split)
+        scenes = self.select([scene for name in splits for scene in list_scenes(self.data_root, name, self.depth)])
         super().__init__(
-            self.select([scene for name in splits for scene in list_scenes(self.data_root, name, self.depth)]),
+            _spread(scenes, fraction),
             transform=transform,
             condition=condition,
             loop=loop,
@@ -66,6 +72,11 @@ class SceneDataset(CloudDataset):
     def load(self, scene: Path) -> Cloud:
         """The cloud of a scene's folder, or of its ``.pth`` file."""
         return read_torch_cloud(scene, self.segment_key) if scene.is_file() else read_cloud(scene, self.segment_key)
+
+
+def _spread(scenes: list[Path], fraction: Number) -> list[Path]:
+    count = min(max(1, round(len(scenes) * fraction)), len(scenes))
+    return [scenes[(2 * index + 1) * len(scenes) // (2 * count)] for index in range(count)]
 
 
 def list_scenes(data_root: Path, split: str, depth: int = 1) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,47 @@ from pointcept.datasets.transforms.compose import Transform, apply_transforms
 from pointcept.structures import PointSample
 
 
-class CloudDataset(torch.utils.data.Dataset):
-    """Point clouds that lie on disk one by one; a data set says how to list, to name and to load them.
+class SampleDataset(torch.utils.data.Dataset):
+    """What all data sets share: ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``.
 
-    ``dataset[index]`` and ``dataset[index, seed]`` give a ``PointSample``. All randomness of an item comes from its
-    seed (by default its index), so an item is a function of its key: in any process, in any order.
+    All randomness of an item comes from its seed (by default its index), so an item is a function of its key: in any
+    process, in any order.
+
+    Args:
+        scenes: What ``read`` makes samples of.
+        transform: Applied in this order.
+        loop: How often an epoch passes over the scenes.
+
+    Raises:
+        ValueError: ``loop`` is below 1.
+    """
+
+    def __init__(self, scenes: Sequence[Any], *, transform: Sequence[Transform] = (), loop: int = 1) -> None:
+        if loop < 1:
+            raise ValueError(f"loop must be at least 1: got {loop}.")
+        self.scenes = scenes
+        self.transform = list(transform)
+        self.loop = loop
+
+    def __len__(self) -> int:
+        return len(self.scenes) * self.loop
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PointSample:
+        index, seed = key if isinstance(key, tuple) else (key, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"An index must lie in 0..{len(self) - 1}: got {index}.")
+        rng = np.random.default_rng(seed)
+        sample = self.read(self.scenes[index % len(self.scenes)], rng)
+        sample.seed = seed
+        return apply_transforms(sample, self.transform, rng)
+
+    def read(self, scene: Any, rng: np.random.Generator) -> PointSample:
+        """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
+        raise NotImplementedError
+
+
+class CloudDataset(SampleDataset):
+    """Point clouds that lie on disk one by one; a data set says how to list, to name and to load them.
 
     A subclass overrides :meth:`load`, and :meth:`name_of` where the file's stem is no name.
 
@@ -48,29 +85,13 @@ class CloudDataset(torch.utils.data.Dataset):
         class_names: Sequence[str] | str | None = None,
         labelled_points: str | Path | None = None,
     ) -> None:
-        if loop < 1:
-            raise ValueError(f"loop must be at least 1: got {loop}.")
         if not scenes:
             raise ValueError("split must name at least one split: got none. Write split='train', for example.")
-        self.scenes = list(scenes)
-        self.transform = list(transform)
+        super().__init__(list(scenes), transform=transform, loop=loop)
         self.condition = condition
-        self.loop = loop
         self.class_names = label_set(class_names) if isinstance(class_names, str) else _tuple(class_names)
         names = [self.name_of(scene) for scene in self.scenes]
         self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), names)
-
-    def __len__(self) -> int:
-        return len(self.scenes) * self.loop
-
-    def __getitem__(self, key: int | tuple[int, int]) -> PointSample:
-        index, seed = key if isinstance(key, tuple) else (key, key)
-        if not 0 <= index < len(self):
-            raise IndexError(f"An index must lie in 0..{len(self) - 1}: got {index}.")
-        rng = np.random.default_rng(seed)
-        sample = self.read(self.scenes[index % len(self.scenes)], rng)
-        sample.seed = seed
-        return apply_transforms(sample, self.transform, rng)
 
     def name_of(self, scene: Path) -> str:
         """Name of a cloud, unique in the data set."""

@@ -24,6 +24,7 @@ from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.evaluation.submissions import SUBMISSIONS, finish_submission
 from pointcept.models.hub import local_file
 from pointcept.models.weights import load_weights
+from pointcept.ops.backends import use_backends
 from pointcept.registry import DATASETS, MODELS, TESTERS, build
 from pointcept.structures import PointSample
 from pointcept.utils.distributed import barrier, initialize, is_main_process
@@ -146,6 +147,7 @@ def evaluate(config: RunSettings | Mapping[str, Any]) -> dict[str, float]:
         FileNotFoundError: data or the checkpoint is missing.
     """
     settings = config if isinstance(config, RunSettings) else validate_config(config)
+    use_backends(settings.backends)
     device = initialize()
     if settings.test is None or settings.data.get("test") is None:
         raise ValueError(

@@ -17,6 +17,7 @@ from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
 from pointcept.engines.loop import Trainer
 from pointcept.engines.optim import build_optimizer
+from pointcept.ops.backends import use_backends
 from pointcept.ops.batch_norm import convert_sync_batch_norm
 from pointcept.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, SCHEDULERS, build
 from pointcept.rendering.class_tables import require_same_classes
@@ -38,6 +39,7 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
         FileNotFoundError: data or a checkpoint is missing.
     """
     settings = config if isinstance(config, RunSettings) else validate_config(config)
+    use_backends(settings.backends)
     device = initialize()
     save_path = Path(settings.save_path)
     save_path.mkdir(parents=True, exist_ok=True)
@@ -71,6 +73,8 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     if settings.sync_bn and get_world_size() > 1:
         model = convert_sync_batch_norm(model)
     _logger.info("%s has %d trainable parameters.", type(model).__name__, _num_trainable(model))
+    if hasattr(model, "describe_targets"):
+        _logger.info(model.describe_targets())
     trainer = Trainer(
         model=model,
         train_loader=train_loader,

@@ -121,7 +121,7 @@ def _panel(view: dict[str, np.ndarray], color_note: str, depth_note: str) -> np.
         ],
     ]
     tiles = [[(caption, enlarge(picture, factor)) for caption, picture in row] for row in rows]
-    tiles[0][3] = ("depth scale", _scale_tile(*tiles[0][0][1].shape[:2], near, far))
+    tiles[0][3] = ("depth scale", scale_tile(*tiles[0][0][1].shape[:2], near, far))
     return tile_grid(tiles)
 
 
@@ -148,7 +148,7 @@ def tile_grid(rows: list[list[tuple[str, np.ndarray]]]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _scale_tile(height: int, width: int, near: float, far: float) -> np.ndarray:
+def scale_tile(height: int, width: int, near: float, far: float) -> np.ndarray:
     """The colour bar of the depth pictures with five labels in metres."""
     tile = Image.new("RGB", (width, height), BACKGROUND)
     margin, bar_width = FONT_SIZE, 24

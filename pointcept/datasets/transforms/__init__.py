@@ -8,6 +8,7 @@ from pointcept.datasets.transforms.color import (
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
 from pointcept.datasets.transforms.elastic import ElasticDistortion
+from pointcept.datasets.transforms.feature_maps import LoadFeatureMaps
 from pointcept.datasets.transforms.features import Collect, FillMissing, ToTensor
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
@@ -27,7 +28,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
-from pointcept.datasets.transforms.views import RandomViewColor
+from pointcept.datasets.transforms.views import RandomViewColor, RandomViewCrop, RandomViewFlip
 
 __all__ = [
     "CenterShift",
@@ -39,6 +40,7 @@ __all__ = [
     "EmptyCloudError",
     "FillMissing",
     "GridSample",
+    "LoadFeatureMaps",
     "NormalizeColor",
     "PointClip",
     "PointRangeFilter",
@@ -50,6 +52,8 @@ __all__ = [
     "RandomScale",
     "RandomShift",
     "RandomViewColor",
+    "RandomViewCrop",
+    "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
     "ToTensor",

@@ -40,7 +40,7 @@ def view_panel(
         [
             ("measured colour", image_to_color(measured.color)),
             (f"rendered colour  PSNR {figures['psnr']:.2f} dB", image_to_color(rendered.color)),
-            (f"difference  0 to {COLOR_LIMIT}", value_to_color(color_error, 0, COLOR_LIMIT)),
+            (f"difference  0 to {COLOR_LIMIT}", value_to_color(color_error, 0.0, COLOR_LIMIT)),
         ],
         [
             (f"measured depth  {scale}", depth_to_color(measured.depth, near, far)),
@@ -48,14 +48,14 @@ def view_panel(
                 f"rendered depth{_note(figures, 'abs_rel', '  AbsRel {:.3f}')}",
                 depth_to_color(rendered.depth, near, far),
             ),
-            (f"difference  0 to {DEPTH_LIMIT_M} m", value_to_color(depth_error, 0, DEPTH_LIMIT_M)),
+            (f"difference  0 to {DEPTH_LIMIT_M} m", value_to_color(depth_error, 0.0, DEPTH_LIMIT_M)),
         ],
         [
             ("normals of the measured depth", normal_to_color(measured.normal)),
             (f"rendered normals{_note(figures, 'normal_deg', '  {:.1f} degrees')}", normal_to_color(rendered.normal)),
             (
                 f"angle between  0 to {ANGLE_LIMIT_DEG:.0f} degrees",
-                value_to_color(normal_error(rendered, measured), 0, ANGLE_LIMIT_DEG),
+                value_to_color(normal_error(rendered, measured), 0.0, ANGLE_LIMIT_DEG),
             ),
         ],
     ]
@@ -70,7 +70,7 @@ def view_panel(
                     f"rendered features{_note(figures, 'feature_cosine', '  cosine {:.3f}')}",
                     image_to_color(features(rendered.feature)),
                 ),
-                ("cosine  1 to 0", empty if cosine is None else value_to_color(1 - cosine, 0, 1)),
+                ("cosine  1 to 0", empty if cosine is None else value_to_color(1 - cosine, 0.0, 1.0)),
             ]
         )
     factor = -(-MIN_TILE_WIDTH // rendered.depth.shape[1])

@@ -156,7 +156,7 @@ class SpacePanel {
   reset() {
     if (!this.gl || !this.box) return;
     const b = this.box, extent = [0, 1, 2].map((axis) => b[3 + axis] - b[axis]);
-    this.orbit = { ...START, distance: 1.25 * Math.hypot(...extent), target: [0, 1, 2].map((axis) => (b[axis] + b[3 + axis]) / 2) };
+    this.orbit = { ...START, distance: 1.4 * Math.hypot(...extent), target: [0, 1, 2].map((axis) => (b[axis] + b[3 + axis]) / 2) };
     this.orbit.farthest = this.orbit.distance;
     this.draw();
   }
