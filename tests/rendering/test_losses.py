@@ -73,6 +73,15 @@ def test_depth_by_hand():
     check(DepthLoss(), case(valid=(False, True)), 0.25, 1)
 
 
+def test_surfaces_beyond_the_box_have_no_depth_to_render_but_free_space_before_them():
+    rendering, targets, rays = case(distance=(2.0, 4.0))  # the box ends at 3 m
+    total, count = DepthLoss()(rendering, targets, rays)
+    assert count == 1
+    torch.testing.assert_close(total, torch.tensor(0.5))
+    _, free = FreeSpaceLoss(truncation_m=0.2)(rendering, targets, rays)
+    assert free == 6  # all three samples of both rays
+
+
 def test_sdf_band_by_hand():
     # Ray 0 (surface at 2.0 m): no sample within 0.4 m. Ray 1 (at 1.0 m): only the sample at 1.0, |1.0 + 0.3 - 1.0|.
     check(SDFLoss(truncation_m=0.4), case(), 0.3, 1)

@@ -87,9 +87,7 @@ class Ponder(nn.Module):
         volume, own_terms = (encoded, {}) if isinstance(encoded, FeatureVolume) else encoded
         if not self.training:
             return self.render_views(volume, batch.cameras)
-        scaled, cameras = self._scaled(volume), batch.cameras
-        if scaled is not volume:
-            cameras = _in_unit(cameras, self.unit_m(volume))
+        scaled, cameras = self.in_own_unit(volume, batch.cameras)
         rays, targets = self.ray_sampler(cameras, scaled.box, batch.seed)
         if "teacher" in self.feature_parts:
             targets = targets.replace(feature=read_feature_maps(self.teacher(cameras), targets.pixel, cameras.size_px))
@@ -129,6 +127,12 @@ class Ponder(nn.Module):
             return torch.ones_like(volume.box[:, 0, 0])
         return (volume.box[:, 1] - volume.box[:, 0]).amax(dim=-1)
 
+    def in_own_unit(self, volume: FeatureVolume, cameras: CameraBatch) -> tuple[FeatureVolume, CameraBatch]:
+        """Volume and cameras in the unit of length that the renderer works in, see ``unit_m``."""
+        if self.length_unit == "metre":
+            return volume, cameras
+        return self._scaled(volume), _in_unit(cameras, self.unit_m(volume))
+
     def feature_targets(self, cameras: CameraBatch) -> Float[Tensor, "B V C h w"] | None:
         """The teacher's map of each view, of the whole view without its padding; None if no loss compares with one."""
         return self.teacher(cameras) if "teacher" in self.feature_parts else None
@@ -153,9 +157,8 @@ class Ponder(nn.Module):
         """
         if with_feature and not self.feature_parts:
             raise ValueError("A rendered feature needs a field with feature_channels: this one has none. Set them.")
-        unit, volume = self.unit_m(volume), self._scaled(volume)
-        if self.length_unit != "metre":
-            cameras = _in_unit(cameras, unit)
+        unit = self.unit_m(volume)
+        volume, cameras = self.in_own_unit(volume, cameras)
         batch, views, height, width = cameras.depth.shape
         row, column = torch.meshgrid(
             torch.arange(height, device=volume.box.device),

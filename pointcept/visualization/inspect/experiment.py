@@ -117,7 +117,12 @@ def open_experiment(
             f"{type(model).__name__}. Choose the experiment that its backbone came from."
         )
     dataset = build(settings.data[split], f"data.{split}", DATASETS)
-    names = tuple(scene.name for scene in dataset.scenes)
+    if not hasattr(dataset, "scenes"):
+        raise ValueError(
+            f"A data set of scenes is needed, which lists them as scenes: data.{split} is a {type(dataset).__name__}. "
+            "Name another split, or replace it with --options."
+        )
+    names = tuple(scene.stem if scene.suffix == ".pth" else scene.name for scene in dataset.scenes)
     return Experiment(folder, settings, model.to(device).eval(), dataset, names, torch.device(device))
 
 

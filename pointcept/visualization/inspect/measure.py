@@ -1,6 +1,7 @@
 """What a model makes of one scene: pictures, samples along rays, signed distances and the surface."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from pointcept.models.pretraining import Ponder
+from pointcept.rendering.feature_maps import read_feature_maps
 from pointcept.rendering.rays import make_rays
 from pointcept.structures import CameraBatch, FeatureVolume, RayBatch, SceneBatch
 from pointcept.visualization.mesh import Surface, volume_surface
@@ -69,7 +71,7 @@ class SceneState:
     """What a model makes of a scene.
 
     Attributes:
-        output: What ``Ponder.render_views`` gave.
+        output: What ``Ponder.render_views`` gave, with the features of one kind.
         views: The same, view by view.
         rays: Some rays of each view.
         sdf: Signed distance on a regular grid, metres.
@@ -119,14 +121,56 @@ def thumbnails(cameras: CameraBatch, max_edge_px: int = PICTURE_EDGE_PX) -> Came
     )
 
 
-def measured_views(cameras: CameraBatch) -> tuple[ViewPictures, ...]:
-    """The real views of the first scene, without padding; normals come from the depth."""
+def feature_kind(model: Ponder) -> Literal["teacher", "class"] | None:
+    """What the pictured features are compared with in training; a teacher goes first."""
+    return next((kind for kind in ("teacher", "class") if kind in model.feature_parts), None)
+
+
+@torch.no_grad()
+def target_features(model: Ponder, cameras: CameraBatch, shown: CameraBatch) -> Float[np.ndarray, "V H W _F"] | None:
+    """What the features of the first scene's views should be, at every pixel; all-zero = none.
+
+    Args:
+        model: Knows the teacher, or the embeddings of the classes.
+        cameras: The views as the data set gives them.
+        shown: The same as they are shown.
+
+    Returns:
+        The features; None if the model renders none, or the views have no labels.
+
+    Raises:
+        FileNotFoundError: the teacher's weights cannot be had.
+    """
+    kind = feature_kind(model)
+    if kind == "teacher":
+        views, height, width = shown.depth.shape[1:]
+        grid = (torch.arange(size, device=shown.depth.device) for size in (views, height, width))
+        view, row, column = torch.meshgrid(*grid, indexing="ij")
+        pixel = torch.stack((view, column, row), dim=-1).view(1, -1, 3)
+        return _numpy(read_feature_maps(model.feature_targets(cameras), pixel, shown.size_px)).reshape(*view.shape, -1)
+    if kind == "class" and shown.segment is not None:
+        table = next(loss.table for loss in model.losses if loss.compares == "class")
+        segment = shown.segment[0]
+        return _numpy(table[segment.clamp(min=0)] * (segment >= 0)[..., None])
+    return None
+
+
+def measured_views(
+    cameras: CameraBatch, feature: Float[np.ndarray, "V H W _F"] | None = None
+) -> tuple[ViewPictures, ...]:
+    """The real views of the first scene, without padding; normals come from the depth.
+
+    Args:
+        cameras: The views.
+        feature: Target features, as ``target_features`` gives them.
+    """
     views = []
     for view, (height, width) in enumerate(cameras.size_px[0].tolist()):
         depth = _numpy(cameras.depth[0, view, :height, :width])
         color = _numpy(cameras.image[0, view, :, :height, :width].permute(1, 2, 0))
         normal = normals_from_depth(depth, _numpy(cameras.intrinsic[0, view]))
-        views.append(ViewPictures(color, depth, normal))
+        seen = None if feature is None else feature[view, :height, :width]
+        views.append(ViewPictures(color, depth, normal, feature=seen))
     return tuple(views)
 
 
@@ -141,7 +185,9 @@ def observe(model: Ponder, batch: SceneBatch) -> SceneState:
     volume = model.encoder(batch)
     volume = volume.replace(features=volume.features.to(volume.box.dtype))
     cameras = batch.cameras
-    output = model.render_views(volume, cameras, with_feature=True)
+    output = model.render_views(volume, cameras, with_feature=bool(model.feature_parts))
+    if "feature" in output:
+        output["feature"] = output["feature"][:, :, model.feature_parts[feature_kind(model)]]
     box = _numpy(volume.box[0])
     extent = np.prod(box[1] - box[0], dtype=np.float64)
     spacing = _round_up(float(np.cbrt(extent / SDF_SAMPLES)))
@@ -188,6 +234,8 @@ def _ray_samples(model: Ponder, volume: FeatureVolume, cameras: CameraBatch, vie
         extrinsic=cameras.extrinsic[:, view : view + 1],
         size_px=cameras.size_px[:, view : view + 1],
     )
+    unit = float(model.unit_m(volume)[0])
+    volume, one = model.in_own_unit(volume, one)
     num_samples = _num_samples(model, volume, one)
     pixel = ray_pixels(height, width, SAMPLES_PER_VIEW // num_samples)
     index = torch.from_numpy(pixel)[None, None].to(volume.box.device)
@@ -200,11 +248,11 @@ def _ray_samples(model: Ponder, volume: FeatureVolume, cameras: CameraBatch, vie
     return RaySamples(
         pixel=pixel,
         valid=rays.valid[0].cpu().numpy(),
-        measured=_numpy(targets.distance[0]),
-        rendered=_numpy(rendered[0]),
-        distance=_numpy(distance[0]),
+        measured=_numpy(targets.distance[0] * unit),
+        rendered=_numpy(rendered[0] * unit),
+        distance=_numpy(distance[0] * unit),
         weight=_numpy(weight[0]),
-        sdf=_numpy(sdf[0]),
+        sdf=_numpy(sdf[0] * unit),
         color=_numpy(_sample_colors(model, volume, rays, distance)[0]),
     )
 

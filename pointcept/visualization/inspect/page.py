@@ -56,19 +56,22 @@ def pack(block_id: str, arrays: Mapping[str, np.ndarray]) -> Block:
 
 
 def measured_arrays(
-    views: Sequence[ViewPictures], cloud: np.ndarray, features: FeatureColors | None
+    views: Sequence[ViewPictures], cloud: np.ndarray, features: FeatureColors | None, unit_m: float
 ) -> dict[str, np.ndarray]:
-    """What a scene's measured side needs: pictures of its views, and points of its cloud (metres)."""
+    """What a scene's measured side needs: pictures of its views, and points of its cloud (metres).
+
+    Depths become whole numbers of ``unit_m``, see ``length_unit_m``.
+    """
     arrays = {"cloud": cloud.astype(np.float32)}
     for index, view in enumerate(views):
-        arrays |= {f"view{index}_{part}": value for part, value in _pictures(view, features).items()}
+        arrays |= {f"view{index}_{part}": value for part, value in _pictures(view, features, unit_m).items()}
     return arrays
 
 
 def rendered_arrays(
-    state: SceneState, measured: Sequence[ViewPictures], features: FeatureColors | None
+    state: SceneState, measured: Sequence[ViewPictures], features: FeatureColors | None, unit_m: float
 ) -> dict[str, np.ndarray]:
-    """What one step of a scene needs: pictures, rays, signed distances and the surface."""
+    """What one step of a scene needs: pictures, rays, signed distances and the surface; ``unit_m`` as above."""
     extent = state.box[1] - state.box[0]
     vertices = (state.surface.vertices - state.box[0]) / extent
     faces = np.diff(state.surface.faces.reshape(-1).astype(np.int32), prepend=np.int32(0))
@@ -80,7 +83,7 @@ def rendered_arrays(
     }
     for index, (view, target, rays) in enumerate(zip(state.views, measured, state.rays, strict=True)):
         angle = normal_error(view, target)
-        parts = _pictures(view, features)
+        parts = _pictures(view, features, unit_m)
         parts["opacity"] = bytes_of(view.opacity)
         parts["angle"] = np.where(np.isnan(angle), 255, np.round(angle)).astype(np.uint8)
         cosine = feature_cosine(view, target)
@@ -88,9 +91,17 @@ def rendered_arrays(
             parts["cosine"] = np.where(np.isnan(cosine), 255, np.round((1 - cosine) * 127).clip(0, 254)).astype(
                 np.uint8
             )
-        parts |= {f"ray_{part}": value for part, value in _rays(rays).items()}
+        parts |= {f"ray_{part}": value for part, value in _rays(rays, unit_m).items()}
         arrays |= {f"view{index}_{part}": value for part, value in parts.items()}
     return arrays
+
+
+def length_unit_m(longest_m: float) -> float:
+    """The length that depths and distances are whole numbers of: a millimetre, or more where 16 bits would not do."""
+    unit = 0.001
+    while longest_m / unit > 65535:
+        unit *= 2
+    return unit
 
 
 def write_page(title: str, facts: Mapping[str, Any], blocks: Sequence[Block]) -> str:
@@ -119,10 +130,10 @@ def write_page(title: str, facts: Mapping[str, Any], blocks: Sequence[Block]) ->
     return _PLACEHOLDER.sub(lambda found: parts[found[1]], template)
 
 
-def _pictures(view: ViewPictures, features: FeatureColors | None) -> dict[str, np.ndarray]:
+def _pictures(view: ViewPictures, features: FeatureColors | None, unit_m: float) -> dict[str, np.ndarray]:
     parts = {
         "color": bytes_of(view.color),
-        "depth": _millimetres(view.depth),
+        "depth": _whole(view.depth, unit_m),
         "normal": normal_to_color(view.normal),
     }
     if view.feature is not None and features is not None:
@@ -130,18 +141,18 @@ def _pictures(view: ViewPictures, features: FeatureColors | None) -> dict[str, n
     return parts
 
 
-def _rays(rays: RaySamples) -> dict[str, np.ndarray]:
+def _rays(rays: RaySamples, unit_m: float) -> dict[str, np.ndarray]:
     return {
         "pixel": rays.pixel.astype(np.uint16),
         "valid": rays.valid.astype(np.uint8),
-        "measured": _millimetres(rays.measured),
-        "rendered": _millimetres(rays.rendered),
-        "distance": _millimetres(rays.distance),
+        "measured": _whole(rays.measured, unit_m),
+        "rendered": _whole(rays.rendered, unit_m),
+        "distance": _whole(rays.distance, unit_m),
         "weight": np.round(rays.weight.clip(0, 1) * 65535).astype(np.uint16),
-        "sdf": np.round(np.nan_to_num(rays.sdf) * 1000).clip(-32767, 32767).astype(np.int16),
+        "sdf": np.round(np.nan_to_num(rays.sdf) / unit_m).clip(-32767, 32767).astype(np.int16),
         "color": bytes_of(rays.color),
     }
 
 
-def _millimetres(value: np.ndarray) -> np.ndarray:
-    return np.round(np.nan_to_num(value) * 1000).clip(0, 65535).astype(np.uint16)
+def _whole(value: np.ndarray, unit_m: float) -> np.ndarray:
+    return np.round(np.nan_to_num(value) / unit_m).clip(0, 65535).astype(np.uint16)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from pointcept.models.pretraining import Ponder
 from pointcept.structures import CameraBatch, SceneBatch
 from pointcept.utils.files import write_text
 from pointcept.visualization.inspect.experiment import Checkpoint, Experiment
@@ -16,13 +17,16 @@ from pointcept.visualization.inspect.measure import (
     PICTURE_EDGE_PX,
     SceneState,
     ViewPictures,
+    feature_kind,
     measured_views,
     observe,
+    target_features,
     thumbnails,
 )
 from pointcept.visualization.inspect.page import (
     SDF_LIMIT_M,
     Block,
+    length_unit_m,
     measured_arrays,
     pack,
     rendered_arrays,
@@ -54,8 +58,13 @@ def inspect_experiment(
         ValueError: a scene or a checkpoint does not suit the experiment.
     """
     output = Path(output)
-    batches = {scene: _prepared(experiment.batch(scene)) for scene in scenes}
-    measured = {scene: measured_views(batch.cameras) for scene, batch in batches.items()}
+    batches, measured = {}, {}
+    for scene in scenes:
+        batch = experiment.batch(scene)
+        batches[scene] = _prepared(batch)
+        feature = _target_features(experiment.model, batch.cameras, batches[scene].cameras)
+        measured[scene] = measured_views(batches[scene].cameras, feature)
+    units = {scene: length_unit_m(_longest_m(batch)) for scene, batch in batches.items()}
     features: dict[str, FeatureColors | None] = {}
     entries: dict[str, list[dict[str, Any]]] = {scene: [] for scene in scenes}
     blocks: list[Block] = []
@@ -68,7 +77,7 @@ def inspect_experiment(
                 if scene not in features:
                     features[scene] = _feature_colors(state, measured[scene])
                 figures = [view_figures(*pair) for pair in zip(state.views, measured[scene], strict=True)]
-                arrays = rendered_arrays(state, measured[scene], features[scene])
+                arrays = rendered_arrays(state, measured[scene], features[scene], units[scene])
                 block = pack(f"scene{number}-step{index}", arrays)
                 entry = {"label": checkpoint.label, "step": checkpoint.step, "figures": figures}
                 entries[scene].insert(0, {**entry, "block": block.reference, "state": _grid_facts(state)})
@@ -78,14 +87,17 @@ def inspect_experiment(
                 progress.update()
     scene_facts = []
     for number, scene in enumerate(scenes):
-        block = pack(f"scene{number}-target", measured_arrays(measured[scene], _cloud(batches[scene]), features[scene]))
+        arrays = measured_arrays(measured[scene], _cloud(batches[scene]), features[scene], units[scene])
+        block = pack(f"scene{number}-target", arrays)
         blocks.append(block)
         grid = entries[scene][-1]["state"]
         steps = [{key: value for key, value in entry.items() if key != "state"} for entry in entries[scene]]
         views = _view_facts(batches[scene], measured[scene])
+        grid["unit_m"] = units[scene]
         scene_facts.append({"name": scene, "views": views, "steps": steps, "target": block.reference, **grid})
     page = output / "index.html"
-    facts = {"about": _about(experiment), "notes": _notes(experiment), "scenes": scene_facts}
+    kind = feature_kind(experiment.model)
+    facts = {"about": _about(experiment), "notes": _notes(experiment), "features": kind, "scenes": scene_facts}
     write_text(page, write_page(f"Inspection of {_title(experiment.folder)}", facts, blocks))
     _logger.info("Wrote %s (%.1f MB).", page, page.stat().st_size / 1e6)
     return page
@@ -95,6 +107,14 @@ def _prepared(batch: SceneBatch) -> SceneBatch:
     """The batch with views small enough for a page; an encoder of images still sees its input views as they are."""
     inputs = batch.cameras if batch.inputs is None else batch.inputs
     return batch.replace(cameras=thumbnails(batch.cameras), inputs=inputs)
+
+
+def _target_features(model: Ponder, cameras: CameraBatch, shown: CameraBatch) -> np.ndarray | None:
+    try:
+        return target_features(model, cameras, shown)
+    except FileNotFoundError as error:  # the rest of the page needs no teacher
+        _logger.warning("Target features are left out: %s", error)
+        return None
 
 
 def _feature_colors(state: SceneState, measured: Sequence[ViewPictures]) -> FeatureColors | None:
@@ -151,6 +171,11 @@ def _cloud(batch: SceneBatch) -> np.ndarray:
         return np.zeros((0, 3), dtype=np.float32)
     coord = batch.points.coord.cpu().numpy()
     return coord[:: -(-len(coord) // MAX_CLOUD_POINTS) or 1]
+
+
+def _longest_m(batch: SceneBatch) -> float:
+    """A bound of what rays measure: twice the largest measured depth (corners are farther than the middle), or 60 m."""
+    return max(60.0, 2 * float(batch.cameras.depth.max()))
 
 
 def _about(experiment: Experiment) -> str:

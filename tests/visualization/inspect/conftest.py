@@ -23,9 +23,11 @@ model = dict(
         grid_shape=(16, 16, 8),
     ),
     renderer=dict(
-        field=dict(in_channels=8, hidden_channels=8, geometry_channels=3, feature_channels=5),
+        field=dict(in_channels=8, hidden_channels=8, geometry_channels=3, feature_channels=64),
         sampler=dict(num_samples=12, num_importance=6),
     ),
+    teacher=dict(type="TimmTeacher", name="test_vit", image_size=(32, 48), random_weights=True),
+    losses=[dict(type="ColorLoss"), dict(type="FeatureCosineLoss")],
 )
 data = dict(train=_rooms, val=dict(**_rooms, num_views=1))
 """
@@ -35,7 +37,9 @@ _base_ = ["{configs}/demo/pretrain-ponder2d-convnext.py"]
 _rooms = dict(data_root="{rooms}", num_train=1, num_val=2, frame_size=(24, 32), num_frames=8)
 model = dict(
     encoder=dict(projection=dict(channels=(4, 8)), grid_shape=(12, 12, 6)),
-    renderer=dict(sampler=dict(num_samples=8, num_importance=4)),
+    renderer=dict(sampler=dict(num_samples=8, num_importance=4), field=dict(feature_channels=20)),
+    losses=[dict(type="ColorLoss"), dict(type="SemanticLoss", num_classes=20)],
+    length_unit="box",
 )
 data = dict(train=_rooms, val=dict(**_rooms, num_views=1, num_input_views=2))
 """
@@ -81,13 +85,13 @@ def rooms(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def experiment_folder(tmp_path_factory, rooms) -> Path:
-    """A pre-training of a 3D backbone whose field also renders features."""
+    """A pre-training of a 3D backbone with an image teacher."""
     return make_experiment(tmp_path_factory.mktemp("experiments") / "points", POINTS, rooms, (0, 40, 120))
 
 
 @pytest.fixture(scope="session")
 def image_experiment_folder(tmp_path_factory, rooms) -> Path:
-    """A pre-training of an image backbone."""
+    """A pre-training of an image backbone with labels, which renders in units of the box."""
     if importlib.util.find_spec("ponder2d") is None:
         pytest.skip("ponder2d is not installed")
     return make_experiment(tmp_path_factory.mktemp("experiments") / "images", IMAGES, rooms, (80,))

@@ -12,12 +12,20 @@ import torch
 from PIL import Image
 
 from pointcept.engines.checkpoint import save_checkpoint
+from pointcept.rendering.rays import make_rays
 from pointcept.structures import CameraBatch
 from pointcept.visualization.inspect import find_checkpoints, inspect_experiment, open_experiment
 from pointcept.visualization.inspect.__main__ import main
 from pointcept.visualization.inspect.figures import FeatureColors, normal_error, view_figures
-from pointcept.visualization.inspect.measure import ViewPictures, measured_views, observe, ray_pixels, thumbnails
-from pointcept.visualization.inspect.page import pack, write_page
+from pointcept.visualization.inspect.measure import (
+    ViewPictures,
+    measured_views,
+    observe,
+    ray_pixels,
+    target_features,
+    thumbnails,
+)
+from pointcept.visualization.inspect.page import length_unit_m, pack, write_page
 
 KINDS = {"uint8": np.uint8, "int8": np.int8, "uint16": np.uint16, "int16": np.int16, "int32": np.int32}
 
@@ -119,10 +127,15 @@ def test_blocks_hold_the_arrays_and_the_page_needs_nothing_else():
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|https?://|@import|url\(', page) == []
 
 
-@pytest.fixture(scope="module")
-def observed(experiment_folder):
-    experiment = open_experiment(experiment_folder)
-    experiment.load(find_checkpoints(experiment_folder)[-1])
+def test_the_unit_of_lengths_grows_where_millimetres_would_not_fit():
+    assert length_unit_m(60.0) == 0.001 and length_unit_m(100.0) == 0.002 and length_unit_m(250.0) == 0.004
+
+
+@pytest.fixture(scope="module", params=["experiment_folder", "image_experiment_folder"])
+def observed(request):
+    folder = request.getfixturevalue(request.param)
+    experiment = open_experiment(folder)
+    experiment.load(find_checkpoints(folder)[-1])
     batch = experiment.batch(experiment.scene_names[0])
     return experiment, batch, observe(experiment.model, batch)
 
@@ -132,7 +145,7 @@ def test_samples_of_rays_add_up_to_the_rendering(observed):
     with torch.no_grad():
         output = experiment.model(batch)
     rays, view = state.rays[0], state.views[0]
-    assert rays.weight.shape[1] == 18 and len(rays.pixel) > 500
+    assert rays.weight.shape[1] in (12, 18) and len(rays.pixel) > 500
     column, row = rays.pixel[rays.valid].T
     np.testing.assert_allclose(view.color, output["color"][0, 0].permute(1, 2, 0).numpy(), atol=1e-6)
     color = (rays.weight[..., None] * rays.color).sum(axis=1)[rays.valid]
@@ -143,23 +156,77 @@ def test_samples_of_rays_add_up_to_the_rendering(observed):
     target = measured_views(batch.cameras)[0].depth[row, column]
     seen = target > 0
     ratio = rays.measured[rays.valid][seen] / target[seen]
-    assert (ratio >= 1 - 1e-6).all()
+    assert (ratio >= 1 - 1e-5).all()
     np.testing.assert_allclose(rays.rendered[rays.valid][seen], view.depth[row, column][seen] * ratio, rtol=1e-4)
 
 
-def test_signed_distances_and_surface_agree(observed):
-    _, _, state = observed
+def test_signed_distances_surface_and_samples_agree(observed):
+    _, batch, state = observed
     assert len(state.surface.vertices) > 50
-    index = (state.surface.vertices - state.sdf_origin) / state.sdf_spacing_m
+    slack = 0.1 * np.abs(state.sdf).max()  # the surface was cut from a coarser grid
+    low, high = corner_values(state, state.surface.vertices)
+    assert ((low <= slack) & (high >= -slack)).all()
+    rays, cameras = state.rays[0], batch.cameras
+    pixel = torch.from_numpy(rays.pixel)[None, None]
+    lines, _, _ = make_rays(cameras, torch.from_numpy(state.box)[None], pixel)
+    place = lines.origins[0, :, None] + lines.directions[0, :, None] * torch.from_numpy(rays.distance)[..., None]
+    chosen = rays.valid[:, None] & np.ones_like(rays.sdf, bool)
+    low, high, inside = corner_values(state, place.numpy()[chosen], with_mask=True)
+    sdf = rays.sdf[chosen][inside]
+    assert inside.sum() > 1000 and ((low - slack <= sdf) & (sdf <= high + slack)).all()
+
+
+def corner_values(state, positions, with_mask=False):
+    """Smallest and largest grid value around each position inside the grid."""
+    index = (positions - state.sdf_origin) / state.sdf_spacing_m
     size = np.array(state.sdf.shape[::-1])
     inside = ((index >= 0) & (index <= size - 1)).all(axis=1)
     low = np.floor(index[inside]).astype(int).clip(0, size - 2)
-    corners = np.stack(
-        [state.sdf[low[:, 2] + k, low[:, 1] + j, low[:, 0] + i] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    )
-    slack = 0.1 * np.abs(state.sdf).max()  # the surface was cut from a coarser grid
-    assert ((corners.min(axis=0) <= slack) & (corners.max(axis=0) >= -slack)).all()
-    assert state.views[0].feature.shape == (24, 32, 5)
+    offsets = itertools.product((0, 1), repeat=3)
+    corners = np.stack([state.sdf[low[:, 2] + k, low[:, 1] + j, low[:, 0] + i] for i, j, k in offsets])
+    found = corners.min(axis=0), corners.max(axis=0)
+    return (*found, inside) if with_mask else found
+
+
+def test_target_features_are_the_teachers(experiment_folder):
+    experiment = open_experiment(experiment_folder)
+    batch = experiment.batch(experiment.scene_names[0])
+    small = thumbnails(batch.cameras, 16)
+    feature = target_features(experiment.model, batch.cameras, small)
+    assert feature.shape == (1, 12, 16, 64)
+    maps = experiment.model.feature_targets(batch.cameras)[0, 0]  # 2 x 3 cells
+    expected = torch.nn.functional.interpolate(maps[None], size=(12, 16), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(feature[0], expected[0].permute(1, 2, 0).numpy(), atol=1e-5)
+
+
+def test_target_features_of_labels_are_their_classes_embeddings(image_experiment_folder):
+    experiment = open_experiment(image_experiment_folder)
+    cameras = experiment.batch(experiment.scene_names[0]).cameras
+    feature = target_features(experiment.model, cameras, cameras)
+    segment = cameras.segment[0].numpy()
+    assert (segment < 0).any() and (segment > 0).any()
+    np.testing.assert_array_equal(feature.sum(axis=-1), segment >= 0)
+    np.testing.assert_array_equal(feature.argmax(axis=-1)[segment >= 0], segment[segment >= 0])
+    assert target_features(experiment.model, cameras, cameras.replace(segment=None)) is None
+
+
+def test_a_field_without_features_has_none(experiment_folder):
+    options = ["model.losses=[{'type': 'ColorLoss'}]", "model.teacher=None", "model.renderer.field.feature_channels=0"]
+    experiment = open_experiment(experiment_folder, options=options)
+    batch = experiment.batch(experiment.scene_names[0])
+    assert observe(experiment.model, batch).views[0].feature is None
+    assert target_features(experiment.model, batch.cameras, batch.cameras) is None
+
+
+def test_a_teacher_that_cannot_be_had_costs_only_its_pictures(experiment_folder, tmp_path, caplog):
+    options = [f"model.teacher.checkpoint={tmp_path / 'gone.pth'}", "model.teacher.random_weights=False"]
+    experiment = open_experiment(experiment_folder, options=options)
+    checkpoints = find_checkpoints(experiment_folder)[-1:]
+    page = inspect_experiment(experiment, checkpoints, experiment.scene_names[:1], tmp_path / "out").read_text()
+    assert "Target features are left out" in caplog.text and "gone.pth" in caplog.text
+    (scene,) = facts_of(page)["scenes"]
+    assert "view0_feature" not in arrays_in(page, scene["target"])
+    assert "view0_feature" in arrays_in(page, scene["steps"][0]["block"])
 
 
 def test_the_command_writes_a_page_and_pictures(experiment_folder, tmp_path, capsys):
@@ -184,6 +251,7 @@ def test_the_command_writes_a_page_and_pictures(experiment_folder, tmp_path, cap
     experiment.load(find_checkpoints(experiment_folder)[1])
     state = observe(experiment.model, batch)
     arrays = arrays_in(page, scene["steps"][1]["block"])
+    assert all(step["figures"][0]["feature_cosine"] < 1 for step in scene["steps"]) and facts["features"] == "teacher"
     assert psnr[1] == pytest.approx(view_figures(state.views[0], measured[0])["psnr"], abs=1e-3)
     np.testing.assert_allclose(arrays["view0_color"], state.views[0].color * 255, atol=0.51)
     np.testing.assert_allclose(arrays["view0_ray_weight"] / 65535, state.rays[0].weight, atol=1e-4)
@@ -211,8 +279,8 @@ def test_an_image_backbone_is_shown_with_its_input_views(image_experiment_folder
     scenes = facts_of(page)["scenes"]
     assert [scene["name"] for scene in scenes] == list(experiment.scene_names) and len(scenes) == 2
     assert [view["is_input"] for view in scenes[0]["views"]] == [False, True, True]
-    assert "feature_cosine" not in scenes[0]["steps"][0]["figures"][0]
-    assert "view0_feature" not in arrays_in(page, scenes[0]["steps"][0]["block"])
+    assert facts_of(page)["features"] == "class"
+    assert "feature_cosine" in scenes[0]["steps"][0]["figures"][0]
 
 
 def test_checkpoints_are_ordered_by_step_and_none_counts_twice(tmp_path):

@@ -30,7 +30,7 @@ async function choose(change) {
   if (changedView || !state.pixel) state.pixel = nearestRay([Math.floor(view.width / 2), Math.floor(view.height / 2)]).pixel;
   if (changedScene) spacePanel.showScene(current.box, target.cloud);
   if (changedView) training.showScene(current, state.view, target);
-  pictures.show(view, step.figures[state.view], pictureRows(target, rendered, state.view, view.depth_range), state.pixel);
+  pictures.show(view, step.figures[state.view], pictureRows(target, rendered, state.view, view.depth_range, current.unit_m), state.pixel);
   training.show(current, state.step, state.view);
   showRay();
 }
@@ -54,7 +54,7 @@ function showRay() {
 // The precomputed ray nearest to a pixel, with its samples.
 function nearestRay(pixel) {
   const get = (part) => state.arrays[`view${state.view}_ray_${part}`];
-  const pixels = get("pixel").data, view = scene().views[state.view];
+  const pixels = get("pixel").data, view = scene().views[state.view], unit = scene().unit_m;
   let best = 0, least = Infinity;
   for (let i = 0; i < pixels.length / 2; i++) {
     const distance = (pixels[2 * i] - pixel[0]) ** 2 + (pixels[2 * i + 1] - pixel[1]) ** 2;
@@ -66,8 +66,8 @@ function nearestRay(pixel) {
   const chosen = [pixels[2 * best], pixels[2 * best + 1]];
   return {
     index: best, pixel: chosen, valid: get("valid").data[best] === 1,
-    measured: get("measured").data[best] / 1000, rendered: get("rendered").data[best] / 1000,
-    distance: samples("distance", 0.001), weight: samples("weight", 1 / 65535), sdf: samples("sdf", 0.001),
+    measured: get("measured").data[best] * unit, rendered: get("rendered").data[best] * unit,
+    distance: samples("distance", unit), weight: samples("weight", 1 / 65535), sdf: samples("sdf", unit),
     color: Array.from({ length: count }, (_, i) => Array.from(colors.subarray(3 * i, 3 * i + 3))),
     origin: cameraCenter(view), direction: pixelDirection(view, ...chosen),
   };

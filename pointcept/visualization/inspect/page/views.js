@@ -2,13 +2,14 @@
 
 const COLOR_LIMIT = 0.5, DEPTH_LIMIT_M = 0.5, ANGLE_LIMIT_DEG = 90;
 
-function pictureRows(target, rendered, index, range) {
+function pictureRows(target, rendered, index, range, unit) {
   const name = (part) => `view${index}_${part}`;
   const bytes = (array) => (pixel) => array.data.subarray(3 * pixel, 3 * pixel + 3);
   const color = [target[name("color")], rendered[name("color")]];
   const depth = [target[name("depth")], rendered[name("depth")]].map((array) => array.data);
   const depthColor = (values) => (pixel) =>
-    values[pixel] ? scaleColor((values[pixel] / 1000 - range[0]) / (range[1] - range[0])) : MISSING;
+    values[pixel] ? scaleColor((values[pixel] * unit - range[0]) / (range[1] - range[0])) : MISSING;
+  const metres = (whole) => `${(whole * unit).toFixed(2)} m`;
   const angle = rendered[name("angle")].data;
   const rows = [
     {
@@ -19,7 +20,7 @@ function pictureRows(target, rendered, index, range) {
     },
     {
       kind: "Depth", note: "along the optical axis", cells: depth.map(depthColor),
-      difference: (p) => (depth[0][p] ? scaleColor(Math.abs(depth[1][p] - depth[0][p]) / 1000 / DEPTH_LIMIT_M) : MISSING),
+      difference: (p) => (depth[0][p] ? scaleColor((Math.abs(depth[1][p] - depth[0][p]) * unit) / DEPTH_LIMIT_M) : MISSING),
       legend: legend("depth", scaleColor, `${range[0].toFixed(1)} m`, `${range[1].toFixed(1)} m`, "not measured") +
         legend("difference", scaleColor, "0 m", `≥ ${DEPTH_LIMIT_M} m`, ""),
       read: (p) => [depth[0][p] ? metres(depth[0][p]) : "not measured", metres(depth[1][p]), depth[0][p] ? metres(Math.abs(depth[1][p] - depth[0][p])) : "–"],
@@ -36,9 +37,9 @@ function pictureRows(target, rendered, index, range) {
   if (feature[1]) {
     const cosine = rendered[name("cosine")];
     rows.push({
-      kind: "Features", note: "first three principal components as red, green, blue",
+      kind: "Features", note: FEATURE_NOTES[facts.features] + "; first three principal components as red, green, blue",
       cells: feature.map((array) => (array ? bytes(array) : null)),
-      absent: "the target features are not part of the data",
+      absent: facts.features === "teacher" ? "the teacher's weights were not found" : "these views have no labels",
       difference: cosine ? (p) => (cosine.data[p] === 255 ? MISSING : scaleColor(cosine.data[p] / 127)) : null,
       legend: cosine ? legend("cosine", scaleColor, "1", "≤ 0", "") : "",
       read: (p) => ["", "", cosine && cosine.data[p] !== 255 ? `cosine ${(1 - cosine.data[p] / 127).toFixed(2)}` : "–"],
@@ -59,7 +60,8 @@ function colorError(a, b, pixel) {
 }
 
 const describeColor = (data, pixel) => `(${[0, 1, 2].map((c) => (data[3 * pixel + c] / 255).toFixed(2)).join(", ")})`;
-const metres = (millimetres) => `${(millimetres / 1000).toFixed(2)} m`;
+
+const FEATURE_NOTES = { teacher: "of the image teacher", class: "class embeddings" };
 
 const CAPTIONS = {
   Colour: (f) => `PSNR ${f.psnr.toFixed(2)} dB`,
