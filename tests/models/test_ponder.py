@@ -225,7 +225,7 @@ def test_label_losses_of_the_points_enter_the_total_and_train_their_heads():
     assert list(losses) == [*plain, "point_cross_entropy_loss"]
     assert all(torch.equal(losses[name], plain[name]) for name in plain)
 
-    features = model.encoder._features(labelled)
+    features = model.encoder._encoded(labelled).feat
     logits = [heads.seg_heads[0](features[:40]), heads.seg_heads[1](features[40:])]
     sums = [
         nn.functional.cross_entropy(part[keep], target[keep], reduction="sum")
