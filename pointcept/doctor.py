@@ -1,5 +1,6 @@
 """The command ``python -m pointcept.doctor``: what is installed, used, faster, and whether it works."""
 
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -13,18 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pointcept
-from pointcept.ops.neighbors import chosen_backend, farthest_point_sampling, installed_backends, knn
-from pointcept.ops.sparse import SubMConv3d, voxelize
+from pointcept.ops.backends import NEIGHBORS
+from pointcept.ops.neighbors import chosen_backend, farthest_point_sampling, knn
+from pointcept.ops.sparse import SubMConv3d, accelerated, voxelize
+from pointcept.ops.sparse.convolution import sparse_convolution
+from pointcept.ops.sparse.kernel_map import KernelMap
 
 PACKAGES = {
     "torch": "everything",
     "scipy": "neighbours on a CPU",
     "huggingface_hub": "checkpoints on the Hub",
     "torch_cluster": "neighbours on a GPU",
-    "spconv": "comparison with other sparse convolutions",
-    "spconv_triton": "comparison with other sparse convolutions",
+    "spconv": "sparse convolution on an NVIDIA GPU",
+    "spconv_triton": "sparse convolution on a GPU, bfloat16 too",
 }
-_TOLERANCE = 1e-3  # relative; a wrong result is off by its own size
+# Relative; a wrong result is off by its own size.
+_TOLERANCES = {torch.float32: 5e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_TOLERANCE = 1e-3
 
 
 class Check(NamedTuple):
@@ -35,12 +41,14 @@ class Check(NamedTuple):
         backend: What computes it.
         device: Where.
         difference: Runs both and gives the largest difference relative to the largest value.
+        tolerance: Up to which difference they agree.
     """
 
     operation: str
     backend: str
     device: str
     difference: Callable[[], float]
+    tolerance: float = _TOLERANCE
 
 
 def main() -> int:
@@ -57,13 +65,12 @@ def main() -> int:
 def report() -> tuple[str, bool]:
     """The text of all tables, and whether every self-check passed."""
     devices = available_devices()
-    used = [("sparse convolution", device, "torch") for device in devices]
-    problems = []
-    for device in devices:
+    used, problems = [], []
+    for operation, device, choose in choices(devices):
         try:
-            used.append(("neighbours", device, chosen_backend(device)))
+            used.append((operation, device, choose()))
         except ValueError as error:
-            used.append(("neighbours", device, "nothing"))
+            used.append((operation, device, "nothing"))
             problems.append(str(error))
     results = [(check.operation, check.backend, check.device, *outcome(check)) for check in checks(devices)]
     failed = [row for row in results if row[3] != "ok"]
@@ -73,10 +80,22 @@ def report() -> tuple[str, bool]:
         table("Used", ("operation", "device", "back end"), used),
         table("Self-check against plain torch", ("operation", "back end", "device", "result", "detail"), results),
         "What would be faster\n" + "".join(f"  {line}\n" for line in advice or ["nothing that is known of"]) + "\n",
-        "".join(f"Wrong: {problem}\n" for problem in problems),
+        "".join(f"Wrong: {problem}\n" for problem in dict.fromkeys(problems)),
         f"{len(failed)} of {len(results)} self-checks failed.\n" if failed else "All self-checks passed.\n",
     ]
     return "".join(parts), not failed and not problems
+
+
+def choices(devices: Sequence[str]) -> list[tuple[str, str, Callable[[], str]]]:
+    """Every operation that has a choice of back ends, the device, and what says which one is used there."""
+    found = []
+    for device in devices:
+        types = (torch.float32,) if device == "cpu" else (torch.float32, torch.float16, torch.bfloat16)
+        for dtype in types:
+            name = "sparse convolution" if device == "cpu" else f"sparse convolution, {str(dtype).partition('.')[2]}"
+            found.append((name, device, functools.partial(accelerated.chosen_backend, device, dtype)))
+        found.append(("neighbours", device, functools.partial(chosen_backend, device)))
+    return found
 
 
 def available_devices() -> list[str]:
@@ -118,6 +137,12 @@ def suggestions(devices: Sequence[str]) -> list[str]:
     advice = []
     if "cuda" in devices and version_of("torch_cluster") == "not installed":
         advice.append("neighbours on the GPU: pip install torch-cluster")
+    if "cuda" in devices:
+        has = {name: version_of(name) != "not installed" for name in ("spconv", "spconv_triton")}
+        if not any(has.values()):
+            advice.append("sparse convolution on the GPU: pip install spconv-cu126, or pip install spconv-triton")
+        elif not has["spconv_triton"]:
+            advice.append("sparse convolution in bfloat16, which spconv does not have: pip install spconv-triton")
     if "cuda" not in devices and os.path.exists("/dev/nvidia0"):
         advice.append(
             "this machine has an NVIDIA GPU that torch cannot use: install a CUDA build of torch, or its driver"
@@ -132,8 +157,14 @@ def checks(devices: Sequence[str]) -> list[Check]:
     """Every installed back end on every device, beside a plain computation."""
     found = []
     for device in devices:
-        found.append(Check("sparse convolution", "torch", device, lambda d=device: sparse_convolution_difference(d)))
-        for backend, version in installed_backends().items():
+        found.append(Check("sparse convolution", "torch", device, lambda d=device: dense_convolution_difference(d)))
+        for backend in accelerated.backends_on(device):
+            types = (torch.float32,) if device == "cpu" else accelerated.DTYPES[backend]
+            for dtype in types:
+                name = f"sparse convolution, {str(dtype).partition('.')[2]}"
+                difference = functools.partial(sparse_backend_difference, backend, device, dtype)
+                found.append(Check(name, backend, device, difference, _TOLERANCES[dtype]))
+        for backend, version in NEIGHBORS.versions().items():
             if version is None:
                 continue
             found.append(Check("neighbours", backend, device, lambda b=backend, d=device: neighbors_difference(b, d)))
@@ -148,12 +179,12 @@ def outcome(check: Check) -> tuple[str, str]:
     """``ok`` or ``FAILED``, and the difference or the error."""
     try:
         difference = check.difference()
-    except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, OSError, AssertionError, KeyError) as error:
         return "FAILED", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return ("ok" if difference <= _TOLERANCE else "FAILED"), f"difference {difference:.1e}"
+    return ("ok" if difference <= check.tolerance else "FAILED"), f"difference {difference:.1e}"
 
 
-def sparse_convolution_difference(device: str) -> float:
+def dense_convolution_difference(device: str) -> float:
     """A submanifold convolution beside a dense one, which sees zeros in the empty voxels."""
     generator = torch.Generator().manual_seed(0)
     cells = torch.cartesian_prod(*[torch.arange(7)] * 3)
@@ -169,6 +200,39 @@ def sparse_convolution_difference(device: str) -> float:
         expected = F.conv3d(dense[None].double(), layer.weight.permute(0, 4, 1, 2, 3).double(), padding=1)[0]
         expected = expected[:, x, y, z].T + layer.bias.double()
     return _relative_difference(result, expected)
+
+
+def sparse_backend_difference(backend: str, device: str, dtype: torch.dtype) -> float:
+    """The layers of a sparse network by a back end beside plain torch: results and, but on a CPU, gradients."""
+    generator = torch.Generator().manual_seed(0)
+    grid_coord = torch.randint(0, 12, (400, 3), generator=generator)
+    batch_index = torch.arange(400) % 3
+    voxels = voxelize(torch.zeros(400, 1), grid_coord, batch_index, 3)[0].voxels
+    strided = voxels.strided(2, 2)
+    differences = []
+    for maps, size in (
+        ((voxels.neighbours(3), None), 3),
+        ((strided.down, strided.up), 2),
+        ((strided.up, strided.down), 2),
+    ):
+        features = torch.randn(maps[0].num_in, 16, generator=generator)
+        weight = torch.randn(32, size, size, size, 16, generator=generator)
+        grad = torch.randn(maps[0].num_out, 32, generator=generator)
+        expected = _values_and_gradients("torch", features, weight, grad, *maps)
+        moved = [tensor.to(device, dtype) for tensor in (features, weight, grad)]
+        actual = _values_and_gradients(backend, *moved, *(None if m is None else m.to(device) for m in maps))
+        differences += [_relative_difference(*pair) for pair in zip(actual, expected)]
+    return max(differences)
+
+
+def _values_and_gradients(
+    backend: str, features: Tensor, weight: Tensor, grad: Tensor, *maps: KernelMap | None
+) -> list[Tensor]:
+    inputs = [tensor.requires_grad_() for tensor in (features, weight)]
+    has_gradients = backend == "torch" or features.device.type != "cpu"
+    with torch.set_grad_enabled(has_gradients):
+        result = sparse_convolution(*inputs, *maps, backend=backend)
+    return [result.detach(), *(torch.autograd.grad(result, inputs, grad) if has_gradients else ())]
 
 
 def neighbors_difference(backend: str, device: str) -> float:

@@ -8,11 +8,14 @@ import torch
 
 from pointcept import doctor
 from pointcept.ops import neighbors
+from pointcept.ops.backends import NEIGHBORS, SPARSE
+from pointcept.ops.sparse import accelerated
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    monkeypatch.delenv(neighbors.ENVIRONMENT_VARIABLE, raising=False)
+def no_choice(monkeypatch):
+    for operation in (NEIGHBORS, SPARSE):
+        monkeypatch.delenv(operation.variable, raising=False)
 
 
 def test_a_healthy_machine(capsys, monkeypatch):
@@ -49,8 +52,40 @@ def test_a_back_end_that_raises_fails(monkeypatch, capsys):
     assert "FAILED  RuntimeError: no kernel image\n" in capsys.readouterr().out
 
 
+def test_sparse_back_ends_are_checked_in_every_type_they_have(monkeypatch, capsys):
+    """The check runs what is named, and tells right from wrong: here plain torch is named twice, and once disturbed."""
+    monkeypatch.setattr(doctor, "available_devices", lambda: ["cpu"])
+    monkeypatch.setattr(accelerated, "backends_on", lambda device: ["torch"])
+    assert doctor.main() == 0
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert any(row.startswith("sparse convolution, float32 torch cpu ok difference 0.0e+00") for row in rows)
+    right = doctor.sparse_convolution
+    monkeypatch.setattr(accelerated, "backends_on", lambda device: ["spconv"])
+    monkeypatch.setattr(
+        doctor, "sparse_convolution", lambda *a, backend: right(*a, backend="torch") + 0.1 * (backend == "spconv")
+    )
+    assert doctor.main() == 1
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert any(row.startswith("sparse convolution, float32 spconv cpu FAILED difference ") for row in rows)
+
+
+@pytest.mark.skipif(not SPARSE.is_installed("spconv"), reason="spconv is not installed")
+def test_spconv_passes_its_check():
+    assert accelerated.backends_on("cpu") == ["spconv"]
+    assert doctor.sparse_backend_difference("spconv", "cpu", torch.float32) < 1e-5
+
+
+def test_choices_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(accelerated, "_works_on", lambda name, device: device.type == "cuda")
+    listed = [choice for choice in doctor.choices(["cpu", "cuda"]) if choice[0].startswith("sparse convolution, ")]
+    assert [device for _, device, _ in listed] == ["cuda"] * 3
+    chosen = {operation: choose() for operation, _, choose in listed}
+    assert chosen["sparse convolution, float32"] == "spconv"
+    assert chosen["sparse convolution, bfloat16"] == "spconv_triton"
+
+
 def test_a_wrong_setting_is_told(monkeypatch, capsys):
-    monkeypatch.setenv(neighbors.ENVIRONMENT_VARIABLE, "scypi")
+    monkeypatch.setenv(NEIGHBORS.variable, "scypi")
     assert doctor.main() == 1
     assert "Wrong: POINTCEPT_NEIGHBORS must be one of auto, " in capsys.readouterr().out
 
@@ -83,6 +118,7 @@ def test_suggestions(monkeypatch):
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
     assert doctor.suggestions(["cpu", "cuda"]) == [
         "neighbours on the GPU: pip install torch-cluster",
+        "sparse convolution on the GPU: pip install spconv-cu126, or pip install spconv-triton",
         "torch uses 1 of 2 cores: raise OMP_NUM_THREADS",
     ]
     monkeypatch.setattr(doctor.os.path, "exists", lambda path: path == "/dev/nvidia0")

@@ -66,6 +66,8 @@ class RunSettings:
         sync_bn: share batch-norm statistics between processes.
         enable_amp: automatic mixed precision.
         amp_dtype: number format of mixed precision.
+        backends: what computes an operation that has a choice, such as ``dict(sparse="torch")``;
+            :mod:`pointcept.ops.backends` has the operations and the names.
         find_unused_parameters: let data-parallel training look for parameters without gradient in each step.
         mix_prob: probability of merging two neighbouring scenes of a batch (Mix3D).
     """
@@ -93,6 +95,7 @@ class RunSettings:
     sync_bn: bool = False
     enable_amp: bool = False
     amp_dtype: Literal["float16", "bfloat16"] = "bfloat16"
+    backends: dict[str, str] = dataclasses.field(default_factory=dict)
     find_unused_parameters: bool = False
     mix_prob: float = 0.0
 

@@ -67,10 +67,12 @@ class SceneDataset(SampleDataset):
         loop: How often an epoch passes over the scenes.
         labelled_points: JSON file of the points of each scene whose labels may be used, ``{"scene": [row, ...]}``; all
             other points become unlabelled (-1). None uses all labels.
+        fraction: Share of the scenes to use, evenly spread over the split and at least one, for training with few
+            labels.
 
     Raises:
         FileNotFoundError: a split does not exist.
-        ValueError: a split is empty, or ``loop`` is below 1.
+        ValueError: a split is empty, ``loop`` is below 1, or ``fraction`` is not above 0 and at most 1.
     """
 
     def __init__(
@@ -83,13 +85,16 @@ class SceneDataset(SampleDataset):
         condition: str = "ScanNet",
         loop: int = 1,
         labelled_points: str | Path | None = None,
+        fraction: float | int = 1.0,
     ) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be above 0 and at most 1: got {fraction}.")
         self.data_root = Path(data_root).expanduser()
         splits = [split] if isinstance(split, str) else list(split)
         scenes = [folder for name in splits for folder in list_scenes(self.data_root, name)]
         if not scenes:
             raise ValueError("split must name at least one split: got none. Write split='train', for example.")
-        super().__init__(scenes, transform=transform, loop=loop)
+        super().__init__(_spread(scenes, float(fraction)), transform=transform, loop=loop)
         self.segment_key = segment_key
         self.condition = condition
         self._labelled = None if labelled_points is None else read_labelled_points(Path(labelled_points), self.scenes)
@@ -100,6 +105,11 @@ class SceneDataset(SampleDataset):
         if self._labelled is not None and "segment" in point:
             point["segment"] = _only(point["segment"], self._labelled[scene.name], scene)
         return PointSample(coord=coord, point=point, scene={"name": scene.name, "condition": self.condition})
+
+
+def _spread(scenes: list[Path], fraction: float) -> list[Path]:
+    count = max(1, round(len(scenes) * fraction))
+    return [scenes[(2 * index + 1) * len(scenes) // (2 * count)] for index in range(count)]
 
 
 def list_scenes(data_root: Path, split: str) -> list[Path]:

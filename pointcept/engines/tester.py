@@ -23,6 +23,7 @@ from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.evaluation.submissions import SUBMISSIONS, finish_submission
 from pointcept.models.hub import local_file
 from pointcept.models.weights import load_weights
+from pointcept.ops.backends import use_backends
 from pointcept.registry import DATASETS, MODELS, TESTERS, build
 from pointcept.structures import PointSample
 from pointcept.utils.distributed import barrier, initialize, is_main_process
@@ -119,16 +120,21 @@ class SemanticSegmentationTester:
             _logger.warning("No figures: none of the points has a label. Predictions: %s", folder)
             barrier()
             return {}
-        figures = self.evaluator.compute()
-        _logger.info("Test: %s", format_figures(figures))
-        _logger.info("By class:\n%s", self.evaluator.table())
-        if is_main_process():
-            write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
-            write_text(folder / "classes.txt", self.evaluator.table() + "\n")
-            write_confusion(self.evaluator, folder / "confusion.png")
-            _logger.info("Results: %s", folder)
-        barrier()
-        return figures
+        return write_report(self.evaluator, folder)
+
+
+def write_report(evaluator: SemanticSegmentationEvaluator, folder: Path) -> dict[str, float]:
+    """The evaluator's figures, also logged and written to ``folder``. Every process must call it."""
+    figures = evaluator.compute()
+    _logger.info("Test: %s", format_figures(figures))
+    _logger.info("By class:\n%s", evaluator.table())
+    if is_main_process():
+        write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
+        write_text(folder / "classes.txt", evaluator.table() + "\n")
+        write_confusion(evaluator, folder / "confusion.png")
+        _logger.info("Results: %s", folder)
+    barrier()
+    return figures
 
 
 def evaluate(config: RunSettings | Mapping[str, Any]) -> dict[str, float]:
@@ -139,6 +145,7 @@ def evaluate(config: RunSettings | Mapping[str, Any]) -> dict[str, float]:
         FileNotFoundError: data or the checkpoint is missing.
     """
     settings = config if isinstance(config, RunSettings) else validate_config(config)
+    use_backends(settings.backends)
     device = initialize()
     if settings.test is None or settings.data.get("test") is None:
         raise ValueError(
@@ -172,7 +179,11 @@ def result_key(settings: RunSettings, weight: Path) -> str:
     with weight.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    way = {"data": settings.data["test"], "inference": settings.test["inference"], "amp": settings.enable_amp}
+    way = {
+        "data": settings.data["test"],
+        "test": settings.test.get("inference", settings.test),
+        "amp": settings.enable_amp,
+    }
     digest.update(json.dumps(way, sort_keys=True, default=str).encode())
     return f"{weight.stem}-{digest.hexdigest()[:12]}"
 

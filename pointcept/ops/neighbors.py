@@ -2,11 +2,10 @@
 
 Three back ends give the same distances; which of several equally distant points they name may differ. ``auto`` takes
 SciPy's k-d tree on a CPU, on a GPU torch-cluster where it is installed and can do what is asked, and plain torch
-otherwise. The environment variable ``POINTCEPT_NEIGHBORS`` changes what ``auto`` takes. Nothing here is differentiable.
+otherwise; the environment variable ``POINTCEPT_NEIGHBORS`` and the ``backends`` of a config change what it takes, as
+:mod:`pointcept.ops.backends` describes. Nothing here is differentiable.
 """
 
-import importlib
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,10 +15,8 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pointcept.ops.backends import NEIGHBORS
 from pointcept.structures.base import require
-
-BACKENDS = ("torch", "scipy", "torch_cluster")
-ENVIRONMENT_VARIABLE = "POINTCEPT_NEIGHBORS"
 
 _MAX_DISTANCES = 2**24  # that plain torch holds at a time
 _MAX_CLUSTER_K = 100  # of torch-cluster's CUDA kernel
@@ -66,7 +63,7 @@ def knn(
         k: Number of neighbours; those that a smaller cloud lacks are marked.
         query_coord: Positions to search from; None takes the points themselves.
         query_offset: Cumulative end of each cloud's queries; given if and only if ``query_coord`` is.
-        backend: ``auto``, or one of ``BACKENDS``.
+        backend: ``auto``, ``torch``, ``scipy`` or ``torch_cluster``.
 
     Raises:
         ValueError: the sizes contradict each other, a coordinate is not finite, or the back end is unknown, not
@@ -96,7 +93,7 @@ def radius_search(
         max_neighbors: K of the result.
         query_coord: Positions to search from.
         query_offset: Cumulative end of each cloud's queries.
-        backend: ``auto``, or one of ``BACKENDS``.
+        backend: ``auto``, ``torch``, ``scipy`` or ``torch_cluster``.
 
     Raises:
         ValueError: the radius is not positive.
@@ -116,8 +113,8 @@ def farthest_point_sampling(
 ) -> Samples:
     """Points of each cloud, beginning with its first, each farthest from those chosen before it.
 
-    SciPy has no such search: where ``POINTCEPT_NEIGHBORS`` asks for it, plain torch samples. Of points that coincide
-    torch-cluster may choose one repeatedly.
+    SciPy has no such search: where the environment or the config asks for it, plain torch samples. Of points that
+    coincide torch-cluster may choose one repeatedly.
 
     Args:
         coord: Position of the points, metres; clouds one after the other.
@@ -146,18 +143,6 @@ def farthest_point_sampling(
     return Samples(index, taken.cumsum(0).to(offset.dtype))
 
 
-def installed_backends() -> dict[str, str | None]:
-    """Version of each back end; None where it is not installed."""
-    import scipy
-
-    cluster = _torch_cluster()
-    return {
-        "torch": str(torch.__version__),
-        "scipy": scipy.__version__,
-        "torch_cluster": None if cluster is None else getattr(cluster, "__version__", "unknown"),
-    }
-
-
 def chosen_backend(device: torch.device | str) -> str:
     """What ``auto`` takes for a search on a device.
 
@@ -168,32 +153,12 @@ def chosen_backend(device: torch.device | str) -> str:
 
 
 def _backend_for(coord: Tensor, backend: str, can_use: Callable[[str], bool]) -> str:
-    source = "backend"
-    if backend == "auto":
-        source, backend = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE, "") or "auto"
-        if backend in BACKENDS and not can_use(backend):
-            return "torch"
-    if backend == "auto":
+    name = NEIGHBORS.requested(backend)
+    if name == "auto":
         preferred = "torch_cluster" if coord.is_cuda else "scipy"
-        is_usable = can_use(preferred) and (preferred == "scipy" or _torch_cluster() is not None)
-        return preferred if is_usable else "torch"
-    require(
-        backend in BACKENDS,
-        f"{source} must be one of auto, {', '.join(BACKENDS)}: got {backend!r}. Choose one of them.",
-    )
-    require(
-        backend != "torch_cluster" or _torch_cluster() is not None,
-        f"A back end must be installed: {source} asks for torch_cluster, which is not. pip install torch-cluster, or "
-        "use 'auto'.",
-    )
-    return backend
-
-
-def _torch_cluster():
-    try:
-        return importlib.import_module("torch_cluster")
-    except (ImportError, OSError):  # missing, or built for another torch
-        return None
+        return preferred if can_use(preferred) and NEIGHBORS.is_installed(preferred) else "torch"
+    # What the whole process is asked to use gives way where it cannot do this; what the caller asks for does not.
+    return name if backend != "auto" or can_use(name) else "torch"
 
 
 def _nearest(
@@ -281,7 +246,7 @@ def _search_with_torch_cluster(
     index = torch.full((len(queries), k), -1, dtype=torch.long, device=points.device)
     if not len(points) or not len(queries):
         return index
-    row, found = _torch_cluster().knn(
+    row, found = NEIGHBORS.load("torch_cluster").knn(
         points, queries, k, _batch_index(offset), _batch_index(query_offset), batch_size=len(offset)
     )
     row, order = row.sort(stable=True)
@@ -321,7 +286,7 @@ def _sample_with_torch_cluster(points: Tensor, starts: Tensor, counts: Tensor, t
     rows = torch.arange(int(ends[-1]), device=points.device)
     rows = rows + torch.repeat_interleave(starts - ptr[:-1], counts)  # clouds of which nothing is taken are left out
     ratio = (taken.double() - 0.5) / counts  # rounded up to the wanted number there
-    index = _torch_cluster().fps(points.index_select(0, rows), ratio=ratio, random_start=False, ptr=ptr)
+    index = NEIGHBORS.load("torch_cluster").fps(points.index_select(0, rows), ratio=ratio, random_start=False, ptr=ptr)
     return rows.index_select(0, index)
 
 

@@ -32,8 +32,9 @@ def camera_rays(
     length = direction_camera.norm(dim=-1)
     rotation, translation = extrinsic[..., :3, :3], extrinsic[..., :3, 3]
     world_from_camera = rotation.transpose(-1, -2)
-    origin = -(world_from_camera @ translation[..., None])[..., 0]
-    direction = direction_camera @ rotation / length[..., None]
+    with torch.autocast(extrinsic.device.type, enabled=False):  # half precision would bend rays by whole pixels
+        origin = -(world_from_camera @ translation[..., None])[..., 0]
+        direction = direction_camera @ rotation / length[..., None]
     return origin, direction, length
 
 
@@ -77,8 +78,12 @@ def make_rays(
     segment = None
     if cameras.segment is not None:
         segment = cameras.segment.flatten(2).gather(2, flat).reshape(batch, -1)
+    view = torch.arange(views, device=pixel.device)[:, None, None].expand(batch, -1, count, -1)
     targets = RayTargets(
-        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3), distance=depth * length, segment=segment
+        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3),
+        distance=depth * length,
+        segment=segment,
+        pixel=torch.cat((view, pixel), dim=-1).reshape(batch, -1, 3),
     )
     return rays, targets, length
 

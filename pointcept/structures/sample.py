@@ -19,6 +19,7 @@ class Views:
         extrinsic: (V, 4, 4) float64, camera_from_world (OpenCV axes: x right, y down, z forward).
         segment: V arrays (H, W) int64 of class ids, -1 = ignore; or None.
         name: V frame names, for messages and file names.
+        feature: V arrays (C, h, w), a feature map of each whole view by a frozen image network; or None.
     """
 
     image: list[np.ndarray]
@@ -27,6 +28,7 @@ class Views:
     extrinsic: np.ndarray
     segment: list[np.ndarray] | None = None
     name: tuple[str, ...] = ()
+    feature: list[np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.image)
@@ -43,6 +45,12 @@ class Views:
                 f"Image and depth of a view must have one size: view {index} has {image.shape[:2]} and "
                 f"{depth.shape}. Resize one of them, or register colour to depth, when reading.",
             )
+        sizes = [label.shape for label in self.segment or ()]
+        require(
+            not sizes or sizes == [depth.shape for depth in self.depth],
+            f"Labels of a view must have the size of its image: got labels {sizes} for images "
+            f"{[depth.shape for depth in self.depth]}. Resize them, nearest neighbour, when reading.",
+        )
 
     def __len__(self) -> int:
         return len(self.image)

@@ -4,6 +4,7 @@ from torch import nn
 
 from pointcept.models.encoders import BlockMask, PointVolumeEncoder, ProjectionUNet
 from pointcept.models.pretraining import Ponder
+from pointcept.models.segmentation import CrossEntropyLoss, DecoupledHeads
 from pointcept.rendering import (
     ColorLoss,
     DepthLoss,
@@ -242,3 +243,28 @@ def test_a_given_box_takes_the_place_of_the_fitted_one():
     assert not occupied[:, :2].any() and not occupied[:, :, 0].any() and occupied[:, 3:6, 2:6].any()
     with pytest.raises(ValueError, match=r"box must be \(x_min.*got \(0.0, 0.0, 0.0, 1.0, 1.0\)"):
         PointVolumeEncoder(PointwiseBackbone(3, 6), None, box=(0.0, 0.0, 0.0, 1.0, 1.0))
+
+
+def test_label_losses_of_the_points_enter_the_total_and_train_their_heads():
+    model, batch = make_model(), make_batch()
+    plain = model(batch)
+    torch.manual_seed(5)
+    heads = DecoupledHeads(6, ("A", "B"), (3, 2), criteria=[CrossEntropyLoss(loss_weight=0.5)])
+    model.encoder.point_heads = heads
+    segment = torch.arange(80) % 3 - 1  # -1, 0, 1
+    points = batch.points.replace(segment=segment, condition=("A", "B"))
+    labelled = batch.replace(points=points)
+    losses = model(labelled)
+    assert list(losses) == [*plain, "point_cross_entropy_loss"]
+    assert all(torch.equal(losses[name], plain[name]) for name in plain)
+
+    features = model.encoder._features(labelled)
+    logits = [heads.seg_heads[0](features[:40]), heads.seg_heads[1](features[40:])]
+    sums = [
+        nn.functional.cross_entropy(part[keep], target[keep], reduction="sum")
+        for part, target, keep in zip(logits, segment.split(40), (segment >= 0).split(40))
+    ]
+    torch.testing.assert_close(losses["point_cross_entropy_loss"], 0.5 * sum(sums) / (segment >= 0).sum())
+    sum(losses.values()).backward()  # what the trainer minimises is the sum of all terms
+    assert all(parameter.grad.abs().sum() > 0 for parameter in heads.parameters())
+    assert set(model.eval()(labelled)) == set(make_model().eval()(batch))

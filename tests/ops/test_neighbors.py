@@ -7,30 +7,28 @@ import numpy as np
 import pytest
 import torch
 
+from pointcept.ops import backends as packages
 from pointcept.ops import neighbors
-from pointcept.ops.neighbors import (
-    ENVIRONMENT_VARIABLE,
-    chosen_backend,
-    farthest_point_sampling,
-    installed_backends,
-    knn,
-    radius_search,
-)
+from pointcept.ops.backends import NEIGHBORS
+from pointcept.ops.neighbors import chosen_backend, farthest_point_sampling, knn, radius_search
 
 BACKENDS = [
     pytest.param(
         name,
         marks=pytest.mark.skipif(version is None, reason=f"{name} is not installed"),
     )
-    for name, version in installed_backends().items()
+    for name, version in NEIGHBORS.versions().items()
 ]
 backends = pytest.mark.parametrize("backend", BACKENDS)
 samplers = pytest.mark.parametrize("backend", [entry for entry in BACKENDS if entry.values != ("scipy",)])
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+def no_choice(monkeypatch):
+    monkeypatch.delenv(NEIGHBORS.variable, raising=False)
+    packages._load.cache_clear()
+    yield
+    packages._load.cache_clear()
 
 
 def clouds(*counts, seed=0, scale=1.0):
@@ -192,13 +190,13 @@ def test_the_back_end_follows_the_environment(monkeypatch):
         )
     assert chosen_backend("cpu") == "scipy"
     knn(coord, offset, k=2)
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "torch")
+    monkeypatch.setenv(NEIGHBORS.variable, "torch")
     knn(coord, offset, k=2)
     knn(coord, offset, k=2, backend="scipy")  # an argument is stronger
     assert used == ["scipy", "torch", "scipy"] and chosen_backend("cpu") == "torch"
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "scipy")
+    monkeypatch.setenv(NEIGHBORS.variable, "scipy")
     assert len(farthest_point_sampling(coord, offset, num_samples=2).index) == 2
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "scypi")
+    monkeypatch.setenv(NEIGHBORS.variable, "scypi")
     with pytest.raises(ValueError, match=r"POINTCEPT_NEIGHBORS must be one of auto, torch, .*: got 'scypi'"):
         knn(coord, offset, k=2)
 
@@ -208,7 +206,7 @@ def test_a_missing_back_end_says_how_to_get_it(monkeypatch):
     coord, offset = clouds(9)
     with pytest.raises(ValueError, match=r"backend asks for torch_cluster, which is not\. pip install torch-cluster"):
         knn(coord, offset, k=2, backend="torch_cluster")
-    assert installed_backends()["torch_cluster"] is None
+    assert NEIGHBORS.versions()["torch_cluster"] is None
     assert chosen_backend("cpu") == "scipy"
 
 

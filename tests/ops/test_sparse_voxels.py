@@ -94,13 +94,14 @@ def test_chunks_hold_every_pair_once_and_sum_it_into_its_row(identity_tap, monke
     table = torch.randint(0, 6, (3, 10), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     kernel_map = KernelMap(table, 5, identity_tap=identity_tap)
     pairs = []
-    for chunk in kernel_map.chunks:
+    for chunk in kernel_map.plan.chunks(kernel_map.num_out):
+        out_rows = kernel_map.plan.out_rows(chunk)
         tap = torch.repeat_interleave(torch.arange(3), torch.tensor(chunk.counts))
         assert (tap.diff() >= 0).all()
-        pairs += zip(tap.tolist(), chunk.in_rows.tolist(), chunk.out_rows.tolist())
+        pairs += zip(tap.tolist(), chunk.in_rows.tolist(), out_rows.tolist())
         for row in range(chunk.start, chunk.stop):
             first, last = chunk.bag_offsets[row - chunk.start : row - chunk.start + 2].tolist()
-            assert (chunk.out_rows[chunk.bag_rows[first:last].long()] == row).all()
+            assert (out_rows[chunk.bag_rows[first:last].long()] == row).all()
     expected = {
         (tap, int(table[tap, row]), row)
         for tap in range(3)

@@ -7,6 +7,7 @@ from pointcept.datasets.transforms.color import (
     NormalizeColor,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
+from pointcept.datasets.transforms.feature_maps import LoadFeatureMaps
 from pointcept.datasets.transforms.features import Collect
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
@@ -17,6 +18,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -24,7 +26,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
-from pointcept.datasets.transforms.views import RandomViewColor
+from pointcept.datasets.transforms.views import RandomViewColor, RandomViewCrop, RandomViewFlip
 
 __all__ = [
     "CenterShift",
@@ -34,6 +36,7 @@ __all__ = [
     "Collect",
     "EmptyCloudError",
     "GridSample",
+    "LoadFeatureMaps",
     "NormalizeColor",
     "PointRangeFilter",
     "RandomDropout",
@@ -44,8 +47,11 @@ __all__ = [
     "RandomScale",
     "RandomShift",
     "RandomViewColor",
+    "RandomViewCrop",
+    "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]

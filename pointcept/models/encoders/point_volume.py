@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pointcept.models.encoders.masking import BlockMask
+from pointcept.models.segmentation.dataset_heads import DatasetHeads
 from pointcept.ops.voxel_pooling import check_box, fit_boxes, fixed_boxes, mean_pool
 from pointcept.registry import MODELS
 from pointcept.structures import FeatureVolume, PointBatch, SceneBatch
@@ -25,6 +26,9 @@ class PointVolumeEncoder(nn.Module):
         mask: Hides parts of the input during training; None hides nothing.
         box: Smallest x, y, z and largest x, y, z of every scene, metres, world frame of the samples, as outdoors; None
             fits the box to each cloud.
+        cube: The fitted box is a cube around the cloud, as in PonderV2, whatever the shape of its voxels then is.
+        point_heads: Classify the points by the backbone's features; their losses on the points' labels are then
+            trained beside those of the rendering (PonderV2 with PPT). None uses no labels.
 
     Raises:
         ValueError: ``box`` is no box.
@@ -38,29 +42,40 @@ class PointVolumeEncoder(nn.Module):
         padding_m: float = 0.2,
         mask: BlockMask | None = None,
         box: Sequence[float | int] | None = None,
+        cube: bool = False,
+        point_heads: DatasetHeads | None = None,
     ) -> None:
         super().__init__()
         check_box(box)
         self.backbone = backbone
         self.projection = projection
         self.mask = mask
+        self.point_heads = point_heads
         self.grid_shape = tuple(grid_shape)
         self.padding_m = padding_m
         self.box = None if box is None else tuple(box)
+        self.cube = cube
 
-    def forward(self, batch: SceneBatch) -> FeatureVolume:
-        """The volumes of the batch's scenes.
+    def forward(self, batch: SceneBatch) -> FeatureVolume | tuple[FeatureVolume, dict[str, tuple[Tensor, Tensor]]]:
+        """The volumes of the batch's scenes; with ``point_heads``, in training, also their loss terms.
+
+        The terms are called ``point_`` and the name of the loss, and are sums with the number of labelled points.
 
         Raises:
-            ValueError: the batch has no points.
+            ValueError: the batch has no points, or has no labels for ``point_heads``.
         """
         points = _points_of(batch)
+        features = self._features(batch)
         if self.box is None:
-            box = fit_boxes(points, self.grid_shape, padding_m=self.padding_m)
+            box = fit_boxes(points, (1, 1, 1) if self.cube else self.grid_shape, padding_m=self.padding_m)
         else:
             box = fixed_boxes(self.box, batch.batch_size, points.coord)
-        pooled = self.pool(batch, box)
-        return pooled if self.projection is None else pooled.projected(self.projection)
+        pooled = mean_pool(features, points.coord, points.batch_index, box, self.grid_shape)
+        volume = pooled if self.projection is None else pooled.projected(self.projection)
+        if self.point_heads is None or not self.training:
+            return volume
+        terms = self.point_heads.loss_terms(features, points, batch.name)
+        return volume, {f"point_{name}": term for name, term in terms.items()}
 
     def pool(self, batch: SceneBatch, box: Float[Tensor, "B 2 3"]) -> FeatureVolume:
         """The backbone's features, averaged per voxel of given boxes (outer faces, metres), before the projection.
@@ -69,10 +84,18 @@ class PointVolumeEncoder(nn.Module):
             ValueError: the batch has no points.
         """
         points = _points_of(batch)
+        return mean_pool(self._features(batch), points.coord, points.batch_index, box, self.grid_shape)
+
+    def _features(self, batch: SceneBatch) -> Float[Tensor, "N C"]:
+        points = _points_of(batch)
         if self.mask is not None and self.training:
             points = self.mask(points, batch.seed)
-        encoded = self.backbone(points)
-        return mean_pool(encoded.feat, points.coord, points.batch_index, box, self.grid_shape)
+        return self.backbone(points).feat
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the mask which fraction of the run is done."""
+        if self.mask is not None:
+            self.mask.set_progress(progress)
 
 
 def _points_of(batch: SceneBatch) -> PointBatch:

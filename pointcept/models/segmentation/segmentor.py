@@ -13,6 +13,8 @@ from pointcept.models.segmentation.stage_decoder import StageDecoder
 from pointcept.registry import MODELS
 from pointcept.structures import PointBatch, SceneBatch
 
+_PROBE_EPS = 1e-12  # an untrained backbone's features may be small: they are normalised all the same
+
 
 @MODELS.register("DefaultSegmentorV2", "DefaultSegmentor")
 class Segmentor(nn.Module):
@@ -29,6 +31,8 @@ class Segmentor(nn.Module):
             point; None has the linear layer instead.
         freeze_backbone: Train the head alone: the backbone's weights, batch norm statistics and drop path are fixed.
         freeze_encoder: The same for the backbone's encoder alone; its decoder and the head train.
+        normalize_features: Put a batch norm without weights before the linear layer, as linear probes do, so that a
+            probe does not depend on the scale of the features (MAE, arXiv 2111.06377, appendix A.1).
         backbone_out_channels: Accepted for Pointcept's configs, and checked.
 
     Raises:
@@ -49,6 +53,7 @@ class Segmentor(nn.Module):
         freeze_backbone: bool = False,
         freeze_encoder: bool = False,
         backbone_out_channels: int | None = None,
+        normalize_features: bool = False,
     ) -> None:
         super().__init__()
         own_classes = getattr(backbone, "num_classes", 0)
@@ -56,13 +61,20 @@ class Segmentor(nn.Module):
         _check(backbone, own_classes, num_classes, backbone_out_channels)
         if decoder_channels is not None or freeze_encoder:
             _require_stages(backbone, "decoder_channels" if decoder_channels is not None else "freeze_encoder")
+        if normalize_features and (own_classes or decoder_channels is not None):
+            raise ValueError(
+                "normalize_features needs a linear head: got a backbone with logits, or decoder_channels. Set "
+                "num_classes=0 in the backbone and leave decoder_channels out."
+            )
         self.backbone = backbone
         if decoder_channels is not None:
             self.seg_head = StageDecoder(backbone, decoder_channels, self.num_classes)
         elif own_classes:
             self.seg_head = nn.Identity()
         else:
-            self.seg_head = nn.Linear(backbone.out_channels, self.num_classes)
+            linear = nn.Linear(backbone.out_channels, self.num_classes)
+            norm = nn.BatchNorm1d(backbone.out_channels, eps=_PROBE_EPS, affine=False)
+            self.seg_head = nn.Sequential(norm, linear) if normalize_features else linear
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
         if freeze_backbone:
             freeze(self.backbone)

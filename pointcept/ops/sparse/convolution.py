@@ -1,17 +1,19 @@
-"""The arithmetic of sparse convolution, forward and backward, in plain torch.
+"""The arithmetic of sparse convolution, forward and backward: by the chosen back end, or here in plain torch.
 
 For each chunk of output rows the inputs of all pairs are gathered once, each tap multiplies its slice by its matrix,
 and a segment sum adds up the products of every output row: no scattered writes, every result written once, and the
 same sums in the same order each time. Layers with few input channels gather the whole neighbourhood instead, missing
-voxels as zeros, and multiply once.
+voxels as zeros, and multiply once. The two are custom operators of torch, so that compiled graphs need not break.
 """
+
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from pointcept.ops.sparse.kernel_map import KernelMap
+from pointcept.ops.sparse.accelerated import accelerated_convolution, backend_for
+from pointcept.ops.sparse.kernel_map import KernelMap, Plan, rows_at_once
 
 # Up to this many input channels the products would take more memory traffic than gathering zeros.
 _MAX_CHANNELS_DENSE = 8
@@ -22,6 +24,8 @@ def sparse_convolution(
     weight: Float[Tensor, "C_out kx ky kz C_in"],
     forward_map: KernelMap,
     backward_map: KernelMap | None,
+    *,
+    backend: str = "auto",
 ) -> Float[Tensor, "V C_out"]:
     """Sum over the taps of the features met under the tap, times the tap's matrix.
 
@@ -33,42 +37,116 @@ def sparse_convolution(
         forward_map: Which input row each output row meets under each tap.
         backward_map: The same pairs seen from the inputs; None where opposite taps hold opposite pairs, as they do for
             a kernel centred on its voxel.
+        backend: ``auto``, or one of ``pointcept.ops.backends.SPARSE``. What it cannot compute is left to plain torch:
+            kernels of more than 32 taps, 64-bit floats, maps without rows.
+
+    Raises:
+        ValueError: the back end is unknown, not installed, or cannot work on the device.
     """
     device_type = features.device.type
     if torch.is_autocast_enabled(device_type):
         dtype = torch.get_autocast_dtype(device_type)
         features, weight = features.to(dtype), weight.to(dtype)
-    return _SparseConvolution.apply(features, weight, forward_map, backward_map)
+    chosen = backend_for(features, forward_map, backend)
+    if chosen != "torch":
+        return accelerated_convolution(chosen, features, weight, forward_map, backward_map)
+    needs_grad = features.requires_grad and torch.is_grad_enabled()
+    needs_plan = needs_grad or features.shape[1] > _MAX_CHANNELS_DENSE
+    return _convolve(
+        features,
+        weight,
+        forward_map.table,
+        list(forward_map.plan) if needs_plan else [],
+        list(backward_map.plan) if needs_grad and backward_map is not None else [],
+        -1 if forward_map.identity_tap is None else forward_map.identity_tap,
+    )
 
 
-class _SparseConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx, features: Tensor, weight: Tensor, forward_map: KernelMap, backward_map: KernelMap | None
-    ) -> Tensor:
-        features = features.contiguous()
-        ctx.save_for_backward(features, weight)
-        ctx.forward_map, ctx.backward_map = forward_map, backward_map
+@torch.library.custom_op("pointcept::sparse_convolution", mutates_args=())
+def _convolve(
+    features: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    plan: list[Tensor],
+    backward_plan: list[Tensor],
+    identity_tap: int,
+) -> Tensor:
+    """The convolution over a map's ``table`` and ``plan``.
+
+    Args:
+        features: One row per input voxel.
+        weight: spconv 2.x's layout.
+        table: See :class:`KernelMap`; what layers of few channels read.
+        plan: The fields of a :class:`Plan`; what other layers, and gradients of features, read.
+        backward_plan: That of the same pairs seen from the inputs; empty for a centred kernel.
+        identity_tap: See :class:`KernelMap`; -1 for none.
+    """
+    if features.shape[1] <= _MAX_CHANNELS_DENSE:
+        return _convolve_dense(features, weight, table)
+    return _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), table.shape[1], identity_tap)
+
+
+@_convolve.register_fake
+def _(features: Tensor, weight: Tensor, table: Tensor, plan, backward_plan, identity_tap: int) -> Tensor:
+    return features.new_empty(table.shape[1], weight.shape[0])
+
+
+@torch.library.custom_op("pointcept::sparse_convolution_backward", mutates_args=())
+def _convolve_backward(
+    grad: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    table: Tensor,
+    plan: list[Tensor],
+    backward_plan: list[Tensor],
+    identity_tap: int,
+    needs_features: bool,
+    needs_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the features and of the weight; one that is not needed is empty."""
+    grad = grad.contiguous()
+    grad_features, grad_weight = grad.new_empty(0), grad.new_empty(0)
+    if needs_features:
+        transposed = [matrix.t() for matrix in _tap_matrices(weight)]
+        if backward_plan:
+            grad_features = _convolve_pairs(grad, transposed, Plan(*backward_plan), features.shape[0], -1)
+        else:
+            grad_features = _convolve_pairs(grad, transposed[::-1], Plan(*plan), features.shape[0], identity_tap)
+    if needs_weight:
         if features.shape[1] <= _MAX_CHANNELS_DENSE:
-            return _convolve_dense(features, weight, forward_map)
-        return _convolve_pairs(features, _tap_matrices(weight), forward_map)
+            grad_weight = _weight_grad_dense(features, grad, table)
+        else:
+            grad_weight = _weight_grad_pairs(features, grad, table.shape[0], Plan(*plan), identity_tap)
+        grad_weight = grad_weight.view(weight.shape)
+    return grad_features, grad_weight
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        features, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_features = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            transposed = [matrix.t() for matrix in _tap_matrices(weight)]
-            if ctx.backward_map is None:
-                grad_features = _convolve_pairs(grad, transposed[::-1], ctx.forward_map)
-            else:
-                grad_features = _convolve_pairs(grad, transposed, ctx.backward_map)
-        if ctx.needs_input_grad[1]:
-            accumulate = _weight_grad_dense if features.shape[1] <= _MAX_CHANNELS_DENSE else _weight_grad_pairs
-            grad_weight = accumulate(features, grad, ctx.forward_map).view(weight.shape)
-        return grad_features, grad_weight, None, None
+
+@_convolve_backward.register_fake
+def _(grad, features, weight, table, plan, backward_plan, identity_tap, needs_features, needs_weight):
+    return (
+        torch.empty_like(features, memory_format=torch.contiguous_format) if needs_features else grad.new_empty(0),
+        torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_weight else grad.new_empty(0),
+    )
+
+
+def _keep(ctx, inputs: tuple, output: Tensor) -> None:
+    features, weight, table, plan, backward_plan, identity_tap = inputs
+    ctx.save_for_backward(features, weight, table, *plan, *backward_plan)
+    ctx.num_plan, ctx.identity_tap = len(plan), identity_tap
+
+
+def _gradients(ctx, grad: Tensor) -> tuple:
+    features, weight, table, *plans = ctx.saved_tensors
+    plan, backward_plan = plans[: ctx.num_plan], plans[ctx.num_plan :]
+    needs = tuple(ctx.needs_input_grad[:2])
+    gradients = _convolve_backward(
+        grad, features, weight, table, plan, backward_plan, ctx.identity_tap, needs[0], needs[1]
+    )
+    asked = tuple(gradient if is_needed else None for gradient, is_needed in zip(gradients, needs))
+    return *asked, None, [None] * len(plan), [None] * len(backward_plan), None
+
+
+_convolve.register_autograd(_gradients, setup_context=_keep)
 
 
 def _tap_matrices(weight: Tensor) -> list[Tensor]:
@@ -76,12 +154,13 @@ def _tap_matrices(weight: Tensor) -> list[Tensor]:
     return list(weight.reshape(weight.shape[0], -1, weight.shape[-1]).permute(1, 2, 0).unbind(0))
 
 
-def _convolve_pairs(features: Tensor, matrices: list[Tensor], kernel_map: KernelMap) -> Tensor:
+def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_out: int, identity_tap: int) -> Tensor:
     channels_in, channels_out = matrices[0].shape
-    out = features.new_empty(kernel_map.num_out, channels_out)
-    most = max((chunk.in_rows.shape[0] for chunk in kernel_map.chunks), default=0)
+    features = features.contiguous()
+    out = features.new_empty(num_out, channels_out)
+    most = int(plan.counts.sum(1).max()) if plan.counts.shape[0] else 0
     gathered, products = features.new_empty(most, channels_in), features.new_empty(most, channels_out)
-    for chunk in kernel_map.chunks:
+    for chunk in plan.chunks(num_out):
         count = chunk.in_rows.shape[0]
         torch.index_select(features, 0, chunk.in_rows, out=gathered[:count])
         sources, targets = gathered[:count].split(chunk.counts), products[:count].split(chunk.counts)
@@ -90,47 +169,48 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], kernel_map: Kernel
                 torch.mm(source, matrix, out=target)
         sums = torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
         rows = slice(chunk.start, chunk.stop)
-        if kernel_map.identity_tap is None:
+        if identity_tap < 0:
             out[rows] = sums
         else:
-            torch.addmm(sums, features[rows], matrices[kernel_map.identity_tap], out=out[rows])
+            torch.addmm(sums, features[rows], matrices[identity_tap], out=out[rows])
     return out
 
 
-def _weight_grad_pairs(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
-    total = features.new_zeros(grad.shape[1], kernel_map.num_taps, features.shape[1])
+def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan, identity_tap: int) -> Tensor:
+    total = features.new_zeros(grad.shape[1], num_taps, features.shape[1])
     targets = total.unbind(1)
-    for chunk in kernel_map.chunks:
-        if kernel_map.identity_tap is not None:
+    for chunk in plan.chunks(grad.shape[0]):
+        if identity_tap >= 0:
             rows = slice(chunk.start, chunk.stop)
-            targets[kernel_map.identity_tap].addmm_(grad[rows].t(), features[rows])
+            targets[identity_tap].addmm_(grad[rows].t(), features[rows])
         sources = features.index_select(0, chunk.in_rows).split(chunk.counts)
-        grads = grad.index_select(0, chunk.out_rows).split(chunk.counts)
+        grads = grad.index_select(0, plan.out_rows(chunk)).split(chunk.counts)
         for source, row_grad, target in zip(sources, grads, targets):
             if source.shape[0]:
                 target.addmm_(row_grad.t(), source)
     return total
 
 
-def _convolve_dense(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+def _convolve_dense(features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
     matrix = weight.reshape(weight.shape[0], -1).t()
-    out = features.new_empty(kernel_map.num_out, weight.shape[0])
-    for rows, columns in _neighbourhoods(features, kernel_map):
+    out = features.new_empty(table.shape[1], weight.shape[0])
+    for rows, columns in _neighbourhoods(features, table):
         torch.mm(columns, matrix, out=out[rows])
     return out
 
 
-def _weight_grad_dense(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
-    total = features.new_zeros(grad.shape[1], kernel_map.num_taps * features.shape[1])
-    for rows, columns in _neighbourhoods(features, kernel_map):
+def _weight_grad_dense(features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
+    total = features.new_zeros(grad.shape[1], table.shape[0] * features.shape[1])
+    for rows, columns in _neighbourhoods(features, table):
         total.addmm_(grad[rows].t(), columns)
     return total
 
 
-def _neighbourhoods(features: Tensor, kernel_map: KernelMap):
+def _neighbourhoods(features: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The features under all taps side by side, zero where there is no voxel, chunk by chunk."""
     padded = torch.nn.functional.pad(features, (0, 0, 0, 1))
-    for start in range(0, kernel_map.num_out, kernel_map.chunk_rows):
-        rows = slice(start, min(start + kernel_map.chunk_rows, kernel_map.num_out))
-        index = kernel_map.table[:, rows].t().reshape(-1)
+    num_out, step = table.shape[1], rows_at_once(table.device)
+    for start in range(0, num_out, step):
+        rows = slice(start, min(start + step, num_out))
+        index = table[:, rows].t().reshape(-1)
         yield rows, padded.index_select(0, index).view(rows.stop - start, -1)
