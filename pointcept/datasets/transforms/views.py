@@ -97,8 +97,8 @@ class RandomViewCrop:
             return sample
         if any(views is not None and views.feature is not None for views in (sample.views, sample.input_views)):
             raise ValueError(
-                f"RandomViewCrop needs views without feature maps: scene {sample.name!r} has maps of whole views. Leave "
-                "one of RandomViewCrop and LoadFeatureMaps out."
+                f"RandomViewCrop needs views without feature maps: scene {sample.name!r} has maps of whole views. "
+                "Leave one of RandomViewCrop and LoadFeatureMaps out."
             )
         return _with_views(sample, lambda views: _cropped(views, self.scale, rng))
 
@@ -120,7 +120,7 @@ def _mirrored(views: Views) -> Views:
         segment=None if views.segment is None else _flipped(views.segment),
         intrinsic=intrinsic,
         extrinsic=mirror @ views.extrinsic,
-        feature=None if views.feature is None else [np.ascontiguousarray(one[..., ::-1]) for one in views.feature],
+        feature=None if views.feature is None else [one[..., ::-1].copy() for one in views.feature],
     )
 
 
