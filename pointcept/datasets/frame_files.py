@@ -136,7 +136,7 @@ def read_extrinsic(path: Path) -> Float[np.ndarray, "4 4"]:
 
 
 def resized_intrinsic(
-    intrinsic: Float[np.ndarray, "3 3"], size_px: tuple[float, float], new_size_px: tuple[int, int]
+    intrinsic: Float[np.ndarray, "3 3"], size_px: tuple[float | int, float | int], new_size_px: tuple[int, int]
 ) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of an image after it was resized; sizes are (height, width).
 
