@@ -54,7 +54,9 @@ class Preset:
         tuning_passes: Passes over as many rooms in fine-tuning; with few labels the same rooms come more often.
         batch_size: Rooms in a batch, of ``num_views`` images each in fine-tuning.
         num_views: See there.
+        num_input_views: Images of a room that are encoded in pre-training; one more is rendered.
         grid_shape: Voxels of the feature volume.
+        volume_channels: Widths of the volume's network.
         num_rays: Rays per rendered view.
         num_bins: Intervals of the predicted depth.
         num_worker: Data loading processes.
@@ -70,7 +72,9 @@ class Preset:
     tuning_passes: int
     batch_size: int
     num_views: int
+    num_input_views: int
     grid_shape: tuple[int, int, int]
+    volume_channels: tuple[int, ...]
     num_rays: int
     num_bins: int
     num_worker: int
@@ -79,16 +83,18 @@ class Preset:
 PRESETS = {
     "small": Preset(
         networks=(CONVNEXT_ATTO, VIT_TINY),
-        num_rooms=40,
-        num_held_out_rooms=8,
+        num_rooms=100,
+        num_held_out_rooms=10,
         frame_size=(64, 96),
         num_frames=12,
         width=32,
-        pretraining_passes=16,
+        pretraining_passes=20,
         tuning_passes=5,
         batch_size=2,
         num_views=2,
+        num_input_views=6,
         grid_shape=(24, 24, 12),
+        volume_channels=(16, 32),
         num_rays=96,
         num_bins=48,
         num_worker=0,
@@ -104,7 +110,9 @@ PRESETS = {
         tuning_passes=40,
         batch_size=8,
         num_views=4,
+        num_input_views=6,
         grid_shape=(64, 64, 32),
+        volume_channels=(32, 64, 96),
         num_rays=256,
         num_bins=96,
         num_worker=8,
@@ -126,10 +134,10 @@ def pretraining_overrides(preset: Preset, network: Network, rooms: Path) -> list
     steps = preset.pretraining_passes * preset.num_rooms // preset.batch_size
     settings = {
         **_rooms(preset, rooms),
-        "data.train.num_views": 2,
-        "data.train.num_input_views": 3,
+        "data.train.num_views": 1,
+        "data.train.num_input_views": preset.num_input_views,
         "data.val.num_views": 1,
-        "data.val.num_input_views": 3,
+        "data.val.num_input_views": preset.num_input_views,
         **_network(preset, network, "model.encoder"),
         # Told where the room ends, a network would have to learn less; in the tasks nothing tells it.
         "model.encoder.geometry": None,
@@ -138,6 +146,7 @@ def pretraining_overrides(preset: Preset, network: Network, rooms: Path) -> list
         # Features go where the network itself says: with measured depth it would not have to learn where.
         "model.encoder.lift_depth": "predicted",
         "model.encoder.projection.in_channels": preset.width + 4,
+        "model.encoder.projection.channels": preset.volume_channels,
         "model.encoder.grid_shape": preset.grid_shape,
         "model.ray_sampler.num_rays": preset.num_rays,
         "optimizer.lr": network.pretraining_lr,

@@ -163,13 +163,24 @@ class ImageVolumeEncoder(nn.Module):
             if self.lift_depth == "measured":
                 depth = with_measured(depth, cameras)
         if not self.with_color:
-            return self.view_transform(all_views(joined), depth, cameras, box, self.grid_shape), terms
+            return self._lifted(all_views(joined), depth, cameras, box), terms
         color = F.adaptive_avg_pool2d(image, size)
         lifted = torch.cat((joined, color, torch.ones_like(color[:, :1])), dim=1)
-        volume = self.view_transform(all_views(lifted), depth, cameras, box, self.grid_shape)
+        volume = self._lifted(all_views(lifted), depth, cameras, box)
         features, color, weight = volume.features.split((joined.shape[1], 3, 1), dim=1)
         color = torch.where(weight > _LEAST_WEIGHT, color / weight.clamp(min=_LEAST_WEIGHT), 0.0)
         return volume.replace(features=torch.cat((features, color, weight), dim=1)), terms
+
+    def _lifted(
+        self,
+        features: Float[Tensor, "B V C h w"],
+        depth: DepthDistribution | None,
+        cameras: CameraBatch,
+        box: Float[Tensor, "B 2 3"],
+    ) -> FeatureVolume:
+        """The view transform in single precision: half precision would put features into other voxels."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.view_transform(features.float(), depth, cameras, box, self.grid_shape)
 
     def _depth_term(self, depth: DepthDistribution, cameras: CameraBatch) -> tuple[Tensor, Tensor]:
         target = depth_targets(cameras, *depth.probability.shape[-2:])

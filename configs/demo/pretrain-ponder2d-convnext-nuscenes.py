@@ -21,10 +21,10 @@ model = dict(
 
 _sample = dict(version="v1.0-mini", split="all", image_size=(128, 352))
 data = dict(
-    train=dict(**_sample, lidar_split="train", loop=25),
+    train=dict(**_sample, lidar_split="train", loop=40),
     val=dict(**_sample, lidar_split="heldout"),
 )
 
 batch_size = 1
-epoch = 16
-eval_epoch = 4
+epoch = 10
+eval_epoch = 2

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pointcept.config.language import Config, merge, read_config_file, without_delete_markers
-from pointcept.config.overrides import apply_overrides
+from pointcept.config.overrides import apply_overrides, parse_value
 from pointcept.config.settings import TOP_LEVEL_KEYS, check_top_level, with_defaults
 
 
@@ -28,12 +28,10 @@ def load_config(path_or_name: str | Path, options: Iterable[str] = ()) -> Config
     path = find_config(path_or_name)
     config = read_config_file(path)
     options = list(options)
-    is_recipe = [option.partition("=")[0].strip() == "recipe" for option in options]
-    names = [
-        option.partition("=")[2].strip(" '\"") for option, is_one in zip(options, is_recipe, strict=True) if is_one
-    ]
-    config = _with_recipe(config, names[-1] if names else config.get("recipe"))
-    options = [option for option, is_one in zip(options, is_recipe, strict=True) if not is_one]
+    recipes = [option for option in options if option.partition("=")[0].strip() == "recipe"]
+    recipe = parse_value(recipes[-1].partition("=")[2]) if recipes else config.get("recipe")
+    config = _with_recipe(config, recipe)
+    options = [option for option in options if option not in recipes]
     check_top_level(config, str(path))
     return Config(apply_overrides(with_defaults(config), options, TOP_LEVEL_KEYS))
 
@@ -43,7 +41,7 @@ def _with_recipe(config: dict[str, Any], name: str | None) -> dict[str, Any]:
     config = {key: value for key, value in config.items() if key != "recipe"}
     if name is None:
         return config
-    recipes = {file.stem: file for folder in config_folders() for file in folder.glob("_base_/recipes/*.py")}
+    recipes = {file.stem: file for folder in reversed(config_folders()) for file in folder.glob("_base_/recipes/*.py")}
     if name not in recipes:
         raise ValueError(
             f"recipe must be one of {', '.join(map(repr, sorted(recipes)))}: got {name!r}. Leave it out for the "

@@ -1,7 +1,7 @@
 """Indoor RGB-D scenes: the cloud of a room together with some of the posed frames it was scanned with."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ from pointcept.structures import PointSample, Views
 Frame = tuple[str, Float[np.ndarray, "4 4"]]
 """Name and world_from_camera."""
 
+_ALL_FRAMES = 2**31
 _MAX_BASELINE_M = 0.005
 _MAX_TURN_RAD = 0.01
 _MAX_STRETCH = 1.05  # ScanNet's colour images are not quite of the shape of its depth images
@@ -157,6 +158,14 @@ class RGBDSceneDataset(SceneDataset):
             views=self._read_views(folder, chosen),
             input_views=self._read_views(folder, inputs) if inputs else None,
         )
+
+    def read_frames(self, scene: Path, *, num_views: int) -> Iterator[Views]:
+        """All frames of a scene that an item may have, ``num_views`` at a time, in the order of their numbers."""
+        splits = ["heldout", "train"] if self.view_split == "heldout" and self.num_input_views else [self.view_split]
+        for view_split in splits:
+            frames = self._scene_frames(scene.name, view_split).spread(_ALL_FRAMES)
+            for start in range(0, len(frames), num_views):
+                yield self._read_views(self.rgbd_root / scene.name, frames[start : start + num_views])
 
     def _choose(self, scene: str, rng: np.random.Generator) -> tuple[list[Frame], list[Frame]]:
         """Frames to render, and frames to encode where there are such."""

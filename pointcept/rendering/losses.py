@@ -70,7 +70,7 @@ class RenderingLoss(nn.Module):
 
 @LOSSES.register()
 class ColorLoss(RenderingLoss):
-    """Mean over valid rays and channels of |rendered - target| (PonderV2, eq. 8)."""
+    """Mean over valid rays and channels of |rendered - target|, 0..1, no unit (PonderV2, eq. 8)."""
 
     name = "color_loss"
 
@@ -105,7 +105,7 @@ class DepthLoss(RenderingLoss):
 class SDFLoss(RenderingLoss):
     """Near a measured surface the SDF is the signed distance to it along the ray (Azinovic et al., arXiv 2104.04532).
 
-    Mean of |t + sdf(t) - d| over samples t with |t - d| <= truncation.
+    Mean of |t + sdf(t) - d|, metres, over samples t with |t - d| <= truncation.
 
     Args:
         weight: Factor of the term.
@@ -129,7 +129,7 @@ class SDFLoss(RenderingLoss):
 class FreeSpaceLoss(RenderingLoss):
     """In front of the band the SDF is at least the truncation (Azinovic et al., arXiv 2104.04532).
 
-    Mean of max(truncation - sdf(t), 0) over samples t < d - truncation.
+    Mean of max(truncation - sdf(t), 0), metres, over samples t < d - truncation.
 
     Args:
         weight: Factor of the term.
@@ -151,7 +151,7 @@ class FreeSpaceLoss(RenderingLoss):
 
 @LOSSES.register()
 class EikonalLoss(RenderingLoss):
-    """A signed distance has a gradient of length 1: mean over samples of (|g| - 1)^2 (IGR, arXiv 2002.10099)."""
+    """A signed distance has a gradient of length 1: mean over samples of (|g| - 1)^2, no unit (IGR, 2002.10099)."""
 
     name = "eikonal_loss"
 

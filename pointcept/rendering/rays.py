@@ -9,6 +9,7 @@ from pointcept.registry import MODELS
 from pointcept.structures import CameraBatch, RayBatch, RayTargets
 
 _PIXEL_STREAM = 11
+_OTHER_PIXEL_STREAM = 13
 
 
 def camera_rays(
@@ -31,8 +32,9 @@ def camera_rays(
     length = direction_camera.norm(dim=-1)
     rotation, translation = extrinsic[..., :3, :3], extrinsic[..., :3, 3]
     world_from_camera = rotation.transpose(-1, -2)
-    origin = -(world_from_camera @ translation[..., None])[..., 0]
-    direction = direction_camera @ rotation / length[..., None]
+    with torch.autocast(extrinsic.device.type, enabled=False):  # half precision would bend rays by whole pixels
+        origin = -(world_from_camera @ translation[..., None])[..., 0]
+        direction = direction_camera @ rotation / length[..., None]
     return origin, direction, length
 
 
@@ -148,16 +150,17 @@ class RaySampler:
     ) -> tuple[RayBatch, RayTargets]:
         """Rays that start in the box's world frame, with what the images say of them."""
         batch, views, height, width = cameras.depth.shape
-        number = random.uniform(seed, (views, height * width), stream=_PIXEL_STREAM)
-        priority = number.masked_fill(cameras.depth.flatten(2) <= 0, 2.0)
+        priority = random.uniform(seed, (views, height * width), stream=_PIXEL_STREAM)
+        priority = priority.masked_fill(cameras.depth.flatten(2) <= 0, 2.0)
         count = min(self.num_rays, height * width)
         if self.depth_share < 1:
             # The measured pixels first, then any pixel inside the view.
             num_measured = min(round(self.depth_share * self.num_rays), count)
             first, where = priority.topk(num_measured, dim=-1, largest=False)
-            row, column = (torch.arange(size, device=number.device) for size in (height, width))
+            row, column = (torch.arange(size, device=priority.device) for size in (height, width))
             in_view = (row < cameras.size_px[..., :1])[..., :, None] & (column < cameras.size_px[..., 1:])[..., None, :]
-            others = number.masked_fill(~in_view.flatten(2), 2.0)
+            others = random.uniform(seed, (views, height * width), stream=_OTHER_PIXEL_STREAM)
+            others = others.masked_fill(~in_view.flatten(2), 2.0)
             priority = others.scatter(2, where, torch.where(first < 2.0, first - 1, others.gather(2, where)))
         chosen_priority, chosen = priority.topk(count, dim=-1, largest=False)
         eligible = (chosen_priority < 2.0).reshape(batch, -1)

@@ -19,6 +19,7 @@ class Views:
         extrinsic: (V, 4, 4) float64, camera_from_world (OpenCV axes: x right, y down, z forward).
         segment: V arrays (H, W) int64 of class ids, -1 = ignore; or None.
         name: V frame names, for messages and file names.
+        feature: V arrays (C, h, w), a feature map of each whole view by a frozen image network; or None.
     """
 
     image: list[np.ndarray]
@@ -27,6 +28,7 @@ class Views:
     extrinsic: np.ndarray
     segment: list[np.ndarray] | None = None
     name: tuple[str, ...] = ()
+    feature: list[np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.image)

@@ -11,6 +11,8 @@ from pointcept.structures import CameraBatch, SceneBatch
 from ponder2d.backbones import padded_size
 from ponder2d.encoder import present_views
 
+_HEAD_STD = 0.01
+
 
 class DensePredictor(nn.Module):
     """Predicts some values for every pixel of the views of a batch, each view on its own.
@@ -35,7 +37,7 @@ class DensePredictor(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.neck = neck
-        self.head = nn.Conv2d(neck.out_channels, out_channels, 1)
+        self.head = small_start(nn.Conv2d(neck.out_channels, out_channels, 1))
         if freeze_backbone:
             freeze(self.backbone)
 
@@ -44,11 +46,18 @@ class DensePredictor(nn.Module):
         batch, views, _, height, width = cameras.image.shape
         present = present_views(cameras)
         image = cameras.image.flatten(0, 1).index_select(0, present)
-        values = self.head(self.neck(self.backbone(image)))
+        values = self.head(self.neck(self.backbone(image))).float()
         padded = padded_size((height, width), self.backbone.divisor)
         values = F.interpolate(values, size=padded, mode="bilinear", align_corners=False)[..., :height, :width]
         spread = values.new_zeros(batch * views, *values.shape[1:]).index_copy(0, present, values)
         return spread.unflatten(0, (batch, views))
+
+
+def small_start(head: nn.Module) -> nn.Module:
+    """A linear layer with weights near 0: whatever the scale of pre-trained features, no prediction is extreme."""
+    nn.init.normal_(head.weight, std=_HEAD_STD)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def task_views(batch: SceneBatch) -> CameraBatch:

@@ -15,6 +15,7 @@ _BINS_PER_DEGREE = 100
 _LEAST_SPREAD = 0.1
 
 
+@torch.no_grad()
 def plane_normals(cameras: CameraBatch, radius: int = 2, max_step: float = 0.05) -> Float[Tensor, "B V 3 H W"]:
     """Normals of the planes that fit the measured depth around each pixel best; zero where there is no such plane.
 
@@ -30,6 +31,11 @@ def plane_normals(cameras: CameraBatch, radius: int = 2, max_step: float = 0.05)
     Returns:
         Unit vectors towards the camera, camera frame (x right, y down, z forward).
     """
+    with torch.autocast(cameras.depth.device.type, enabled=False):
+        return _plane_normals(cameras, radius, max_step)
+
+
+def _plane_normals(cameras: CameraBatch, radius: int, max_step: float) -> Float[Tensor, "B V 3 H W"]:
     depth = cameras.depth.flatten(0, 1)[:, None]
     count, _, height, width = depth.shape
     edge = 2 * radius + 1

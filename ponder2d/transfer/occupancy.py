@@ -15,6 +15,7 @@ from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
 from ponder2d.encoder import input_cameras, measured_points
 from ponder2d.lifting.base import voxel_centers
 from ponder2d.lifting.projection import inside_image
+from ponder2d.transfer.dense import small_start
 
 _NEAR_M = 0.05
 _CHUNK = 2**22
@@ -55,7 +56,7 @@ class OccupancyPredictor(nn.Module):
         self.encoder = encoder
         self.num_classes = num_classes
         extra = 4 if getattr(encoder, "with_color", False) else 0
-        self.head = nn.Conv3d(encoder.projection.out_channels + extra, num_classes + 1, 1)
+        self.head = small_start(nn.Conv3d(encoder.projection.out_channels + extra, num_classes + 1, 1))
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
         if freeze_backbone:
             freeze(encoder.backbone)
@@ -119,7 +120,8 @@ def occupancy_labels(
         torch.where(counted, row * num_classes + segment, total * num_classes), minlength=total * num_classes + 1
     )[:-1].view(total, num_classes)
     most, label = votes.max(dim=1)
-    free = seen_free(cameras, box, grid_shape, margin_m).flatten() & ~holds[:-1]
+    with torch.autocast(box.device.type, enabled=False):
+        free = seen_free(cameras, box, grid_shape, margin_m).flatten() & ~holds[:-1]
     label = torch.where(most > 0, label, torch.where(free, num_classes, -1))
     return label.view(box.shape[0], grid_shape[2], grid_shape[1], grid_shape[0])
 
@@ -153,8 +155,8 @@ def _labelled_points(
         return batch.points.coord, batch.points.segment, batch.points.batch_index
     if cameras.segment is None:
         raise ValueError(
-            f"Occupancy needs labels: the batch of {list(batch.name)} has labelled points nor labelled views. Keep "
-            "'segment' in Collect(keys=...), or give the frames a folder label/."
+            f"Occupancy needs labels: the batch of {list(batch.name)} has neither labelled points nor labelled views. "
+            "Keep 'segment' in Collect(keys=...), or give the frames a folder label/."
         )
     coord, measured = measured_points(cameras)
     scene = torch.arange(coord.shape[0], device=coord.device)[:, None, None].expand_as(measured)

@@ -235,7 +235,8 @@ def fitted_to_width(
         )
     top = max(0.0, height - kept)
     lower = np.array([[1, 0, 0], [0, 1, -top], [0, 0, 1.0]]) @ intrinsic
-    return (0.0, top, float(width), float(height)), resized_intrinsic(lower, (height - top, width), new_size_px)
+    box = (0.0, top, float(width), float(height))
+    return box, resized_intrinsic(lower, (height - top, float(width)), new_size_px)
 
 
 def rigid(rotation_wxyz: Float[np.ndarray, "*S 4"], translation: Float[np.ndarray, "*S 3"]) -> np.ndarray:

@@ -253,5 +253,6 @@ def _poses(tables: dict[str, dict], frames: list[dict[str, Any]], folder: Path) 
 
 
 def _rigid(records: list[dict[str, Any]]) -> np.ndarray:
-    rotation = np.array([record["rotation"] for record in records], np.float64).reshape(-1, 4)
-    return rigid(rotation, np.array([record["translation"] for record in records], np.float64).reshape(-1, 3))
+    count = len(records)
+    rotation = np.array([record["rotation"] for record in records], np.float64).reshape(count, 4)
+    return rigid(rotation, np.array([record["translation"] for record in records], np.float64).reshape(count, 3))

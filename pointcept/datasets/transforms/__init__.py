@@ -7,6 +7,7 @@ from pointcept.datasets.transforms.color import (
     NormalizeColor,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
+from pointcept.datasets.transforms.feature_maps import LoadFeatureMaps
 from pointcept.datasets.transforms.features import Collect
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
@@ -35,6 +36,7 @@ __all__ = [
     "Collect",
     "EmptyCloudError",
     "GridSample",
+    "LoadFeatureMaps",
     "NormalizeColor",
     "PointRangeFilter",
     "RandomDropout",

@@ -77,7 +77,7 @@ class TimmTeacher:
                 f"{self.image_size}. Use {fitting}, for example."
             )
         self.map_size = (self.image_size[0] // stride, self.image_size[1] // stride)
-        config = outline.pretrained_cfg or {}
+        config = getattr(outline, "pretrained_cfg", None) or {}
         self._mean = tuple(config.get("mean", timm.data.IMAGENET_DEFAULT_MEAN))
         self._std = tuple(config.get("std", timm.data.IMAGENET_DEFAULT_STD))
         self._network: nn.Module | None = None
