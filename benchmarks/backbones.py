@@ -41,9 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side (default 2)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the fastest counts (default 5)")
     parser.add_argument("--spconv-python", default=sys.executable, help="interpreter that has spconv==2.3.8")
-    parser.add_argument(
-        "--only", nargs="+", default=SIDES, choices=SIDES, metavar="SIDE", help=f"of {', '.join(SIDES)}"
-    )
+    parser.add_argument("--only", nargs="+", default=SIDES, choices=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--million", type=float, metavar="M", help="the large batch instead, of M million points")
     parser.add_argument("--side", help=argparse.SUPPRESS)  # what a process of its own is started with
     arguments = parser.parse_args()
@@ -118,7 +116,7 @@ def run_side(side: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def build(name: str) -> nn.Module:
-    """The SparseUNet, or Point Transformer V3 as the reference has it: heads of 16 channels, windows of 1,024 voxels."""
+    """The SparseUNet, or Point Transformer V3 as the reference has it: 16 channels to a head, windows of 1,024."""
     if name == "spunet":
         return create_model("SpUNet-v1m1", in_channels=IN_CHANNELS, num_classes=NUM_CLASSES)
     windows = {"enc_patch_size": (1024,) * 5, "dec_patch_size": (1024,) * 4}
