@@ -51,7 +51,7 @@ def main() -> None:
         return
     figures: dict[str, float] = {"threads": arguments.threads}
     if arguments.million:
-        sides = ["large"]
+        sides = ["large_maps", "large_network"]
     else:
         sides = [f"{name}:cpu:float32:torch" for name in arguments.only]
         if torch.cuda.is_available():
@@ -85,9 +85,9 @@ def in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def run_side(side: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """What ``--side`` computes: ``network_work:device:precision:backend``, or ``large``."""
-    if side == "large":
-        return large(int(arguments.million * 1e6))
+    """What ``--side`` computes: ``network_work:device:precision:backend``, or a large batch."""
+    if side.startswith("large"):
+        return (large_maps if side == "large_maps" else large_network)(int(arguments.million * 1e6))
     name, device, precision, backend = side.split(":")
     os.environ[SPARSE.variable] = backend
     torch.manual_seed(0)
