@@ -182,8 +182,8 @@ def compare_spconv(network: nn.Module, points: PointBatch, output: Tensor, argum
     return {"spconv_forward_s": result["seconds"].item(), "spconv_max_relative_difference": difference.item()}
 
 
-def large(num_points: int) -> dict[str, float]:
-    """Seconds and peak memory, so far, of each step on a batch of millions of points."""
+def large_maps(num_points: int) -> dict[str, float]:
+    """Seconds of each step before a network on a batch of millions of points, and peak memory up to its end."""
     figures: dict[str, float] = {"points": num_points}
     points = large_batch(num_points)
 
@@ -200,24 +200,25 @@ def large(num_points: int) -> dict[str, float]:
     figures["voxels"] = len(voxels)
     coord = voxels.coord
     timed("serialize_4_curves", lambda: serialize(coord[:, 1:], coord[:, 0], points.batch_size, ORDERS))
-    timed("map_3x3x3", lambda: voxels.neighbours(3))
-    figures["pairs_3x3x3"] = timed("plan_3x3x3", lambda: voxels.neighbours(3).plan).in_rows.shape[0] + len(voxels)
     strided = timed("map_strided", lambda: voxels.strided(2, 2))
     figures["coarse_voxels"] = len(strided.voxels)
-    del voxels, strided, coord
-    network = create_model("SpUNet-v1m1", in_channels=IN_CHANNELS, num_classes=NUM_CLASSES, **SMALL).eval()
-    with torch.no_grad():
-        output = timed("small_spunet_forward", lambda: network(points).feat)
-    if not bool(torch.isfinite(output).all()):
-        raise RuntimeError("The output must be finite: it is not.")
+    timed("map_3x3x3", lambda: voxels.neighbours(3))
+    figures["pairs_3x3x3"] = timed("plan_3x3x3", lambda: voxels.neighbours(3).plan).in_rows.shape[0] + len(voxels)
     return figures
 
 
-SMALL = {
-    "base_channels": 16,
-    "channels": (16, 32, 32, 16),
-    "layers": (1, 1, 1, 1),
-}  # so that memory is that of the maps
+def large_network(num_points: int) -> dict[str, float]:
+    """Seconds and peak memory of a SparseUNet, small so that memory is that of the maps, on millions of points."""
+    points = large_batch(num_points)
+    sizes = {"base_channels": 16, "channels": (16, 32, 32, 16), "layers": (1, 1, 1, 1)}
+    network = create_model("SpUNet-v1m1", in_channels=IN_CHANNELS, num_classes=NUM_CLASSES, **sizes).eval()
+    start = time.perf_counter()
+    with torch.no_grad():
+        output = network(points).feat
+    seconds = time.perf_counter() - start
+    if not bool(torch.isfinite(output).all()):
+        raise RuntimeError("The output must be finite: it is not.")
+    return {"small_spunet_forward_s": seconds, "small_spunet_forward_peak_memory_gb": peak_memory_gb("cpu")}
 
 
 def peak_memory_gb(device: str) -> float:
