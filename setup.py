@@ -40,7 +40,6 @@ EXTRAS = {
         "laspy[lazrs]>=2.5",
         "transformers>=4.45",
     ],
-    "benchmarks": ["matplotlib>=3.8"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
 }
 

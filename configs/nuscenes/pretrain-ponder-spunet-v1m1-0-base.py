@@ -1,5 +1,5 @@
-# SparseUNet on the sweeps of nuScenes, with PonderV2's outdoor sizes: four fifths of the cloud are hidden; the images
-# and the depth of LiDAR points are rendered. docs/data/driving.md says how to get the data.
+# SparseUNet on the sweeps of nuScenes with the outdoor sizes of PonderV2: four fifths of a cloud are hidden; images and
+# the depth of LiDAR points are rendered. docs/data/driving.md says how to get the data.
 _base_ = ["../_base_/pretrain_ponder_outdoor.py"]
 
 _range = (-54.0, -54.0, -3.0, 54.0, 54.0, 5.0)

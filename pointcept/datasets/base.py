@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pointcept.datasets.cloud_arrays import Cloud, read_cloud, read_torch_cloud
 from pointcept.datasets.protocol import CloudDataset
-from pointcept.datasets.transforms.compose import Number, Transform
+from pointcept.datasets.transforms.compose import Transform
 from pointcept.registry import DATASETS
 
 
@@ -48,7 +48,7 @@ class SceneDataset(CloudDataset):
         loop: int = 1,
         labelled_points: str | Path | None = None,
         class_names: Sequence[str] | str | None = None,
-        fraction: Number = 1.0,
+        fraction: float | int = 1.0,
     ) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be above 0 and at most 1: got {fraction}.")
@@ -57,7 +57,7 @@ class SceneDataset(CloudDataset):
         splits = [split] if isinstance(split, str) else list(split)
         scenes = self.select([scene for name in splits for scene in list_scenes(self.data_root, name, self.depth)])
         super().__init__(
-            _spread(scenes, fraction),
+            _spread(scenes, float(fraction)),
             transform=transform,
             condition=condition,
             loop=loop,
@@ -74,8 +74,8 @@ class SceneDataset(CloudDataset):
         return read_torch_cloud(scene, self.segment_key) if scene.is_file() else read_cloud(scene, self.segment_key)
 
 
-def _spread(scenes: list[Path], fraction: Number) -> list[Path]:
-    count = min(max(1, round(len(scenes) * fraction)), len(scenes))
+def _spread(scenes: list[Path], fraction: float) -> list[Path]:
+    count = min(len(scenes), max(1, round(len(scenes) * fraction)))
     return [scenes[(2 * index + 1) * len(scenes) // (2 * count)] for index in range(count)]
 
 

@@ -33,7 +33,7 @@ class SampleDataset(torch.utils.data.Dataset):
     def __init__(self, scenes: Sequence[Any], *, transform: Sequence[Transform] = (), loop: int = 1) -> None:
         if loop < 1:
             raise ValueError(f"loop must be at least 1: got {loop}.")
-        self.scenes = scenes
+        self.scenes = list(scenes)
         self.transform = list(transform)
         self.loop = loop
 
@@ -50,7 +50,7 @@ class SampleDataset(torch.utils.data.Dataset):
         return apply_transforms(sample, self.transform, rng)
 
     def read(self, scene: Any, rng: np.random.Generator) -> PointSample:
-        """One scene as it is on disk; ``rng`` chooses where there is something to choose."""
+        """One scene before the transforms; ``rng`` chooses where there is something to choose."""
         raise NotImplementedError
 
 
@@ -87,7 +87,7 @@ class CloudDataset(SampleDataset):
     ) -> None:
         if not scenes:
             raise ValueError("split must name at least one split: got none. Write split='train', for example.")
-        super().__init__(list(scenes), transform=transform, loop=loop)
+        super().__init__(scenes, transform=transform, loop=loop)
         self.condition = condition
         self.class_names = label_set(class_names) if isinstance(class_names, str) else _tuple(class_names)
         names = [self.name_of(scene) for scene in self.scenes]
