@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,15 @@ def run(steps: Sequence[Callable[..., Any]], start: Any, seed: int) -> tuple[lis
     return seconds, sample
 
 
+def peak_memory_mb(steps: Sequence[Callable[..., Any]], start: Any) -> float:
+    """Largest memory that NumPy held during the steps, beyond what it held before, in a run of its own."""
+    tracemalloc.start()
+    run(steps, start, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / 2**20
+
+
 def measure(num_points: int, repeats: int, always: bool) -> tuple[list[tuple[str, float, float]], dict[str, float]]:
     """Seconds of each step of both, medians over repeats that take turns, and the figures."""
     arrays = room(num_points)
@@ -136,6 +146,10 @@ def measure(num_points: int, repeats: int, always: bool) -> tuple[list[tuple[str
     rows = [(name, a, b) for (name, _, _), a, b in zip(steps, np.median(mine, axis=0), np.median(theirs, axis=0))]
     figures = {"points": num_points, "points_out": sample.num_points, "pipeline_ms": total * 1e3}
     figures |= {"plain_pipeline_ms": plain_total * 1e3, "pipeline_speedup": plain_total / total}
+    figures["peak_memory_mb"] = peak_memory_mb([step for _, step, _ in steps], as_sample(arrays))
+    figures["plain_peak_memory_mb"] = peak_memory_mb(
+        [step for _, _, step in steps], {key: value.copy() for key, value in arrays.items()}
+    )
     without = plain_total - rows[-1][2]
     figures["pipeline_speedup_without_collect"] = without / (total - rows[-1][1])
     return rows, figures
