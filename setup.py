@@ -28,7 +28,18 @@ EXTRAS = {
     "spconv": ["spconv-cu120; python_version < '3.12'", "spconv-cu126; python_version >= '3.12'"],
     "triton": ["spconv-triton"],
     "cluster": ["torch-cluster"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "ruff>=0.9"],
+    "las": ["laspy[lazrs]>=2.5"],
+    "plots": ["matplotlib>=3.8"],
+    "language": ["transformers>=4.45"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "beartype>=0.18",
+        "ruff>=0.9",
+        "playwright>=1.45",
+        "laspy[lazrs]>=2.5",
+        "transformers>=4.45",
+    ],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
 }
 
@@ -54,6 +65,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pointcept", "pointcept.*", "ponder2d", "ponder2d.*"]),
+    package_data={"pointcept.visualization.inspect": ["page/*"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["pointcept-train = pointcept.train:main"]},

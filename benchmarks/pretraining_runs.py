@@ -59,7 +59,9 @@ def small_rooms(data_root: Path, steps: int) -> list[str]:
     ]
 
 
-def run_pretraining(config: str, overrides: Sequence[str], folder: Path, seed: int) -> dict[str, float]:
+def run_pretraining(
+    config: str, overrides: Sequence[str], folder: Path, seed: int, *, own_process: bool = True
+) -> dict[str, float]:
     """Trains what a config describes, unless ``folder`` already holds the result, and gives its figures.
 
     Args:
@@ -68,6 +70,7 @@ def run_pretraining(config: str, overrides: Sequence[str], folder: Path, seed: i
         folder: Where the experiment goes; the last checkpoint is then ``model/model_last.pth``, if the config has a
             CheckpointSaver.
         seed: Seed of the run: initial weights, order of the data, rays and samples.
+        own_process: False trains here, which saves the start of a process; ``peak_memory_gb`` is then that of all runs.
 
     Returns:
         The figures of the last evaluation, ``steps``, ``seconds``, ``peak_memory_gb``, and if the config has an
@@ -88,6 +91,9 @@ def run_pretraining(config: str, overrides: Sequence[str], folder: Path, seed: i
             )
         return result["figures"]
     folder.mkdir(parents=True, exist_ok=True)
+    if not own_process:
+        _train(folder, settings)
+        return json.loads(path.read_text())["figures"]
     command = [sys.executable, "-m", "benchmarks.pretraining_runs", str(folder), json.dumps(settings)]
     with (folder / "output.txt").open("w") as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode

@@ -24,6 +24,7 @@ BUILTIN_MODULES = (
     "pointcept.engines.optim",
     "pointcept.engines.schedulers",
     "pointcept.engines.inference",
+    "pointcept.engines.knn_probe",
     "pointcept.engines.tester",
 )
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pointcept.models.hub import transport_errors
 from pointcept.models.weights import load_weights
 from pointcept.registry import MODELS, near_matches
 
@@ -238,7 +239,7 @@ def _create(name: str, pretrained: bool, drop_path_rate: float | None, image_siz
             return timm.create_model(name, pretrained=pretrained, **arguments, **dynamic)
         except TypeError as error:
             last_error = error
-        except (OSError, RuntimeError, *_transport_errors()) as error:
+        except (OSError, RuntimeError, *transport_errors()) as error:
             if not pretrained:
                 raise
             raise FileNotFoundError(
@@ -249,15 +250,6 @@ def _create(name: str, pretrained: bool, drop_path_rate: float | None, image_siz
         f"{name!r} must take num_classes, drop_path_rate and img_size where they are set: {_first_line(last_error)}. "
         "Leave drop_path_rate and image_size at None, or let your model accept them."
     ) from last_error
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """What a download lets through when there is no network; older versions use requests, whose are OSErrors."""
-    try:
-        import httpx
-    except ImportError:
-        return ()
-    return (httpx.HTTPError,)
 
 
 def _all_maps(model: nn.Module, name: str) -> list[MapInfo]:

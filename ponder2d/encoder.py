@@ -1,15 +1,16 @@
 """Posed images to feature volumes: a backbone on the images, lifting, a dense network."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pointcept.models.encoders import PointVolumeEncoder
 from pointcept.ops import random
-from pointcept.ops.voxel_pooling import boxes_around, fit_boxes
+from pointcept.ops.voxel_pooling import boxes_around, check_box, fit_boxes, fixed_boxes
 from pointcept.registry import MODELS
 from pointcept.rendering.rays import camera_rays
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
@@ -68,7 +69,7 @@ class ImageVolumeEncoder(nn.Module):
         lift_depth: Literal["predicted", "measured"] = "predicted",
         depth_weight: float = 0.0,
         grid_shape: tuple[int, int, int] = (128, 128, 32),
-        box: tuple[float, float, float, float, float, float] | None = None,
+        box: Sequence[float | int] | None = None,
         padding_m: float = 0.2,
         mask: ImageMask | None = None,
     ) -> None:
@@ -84,8 +85,7 @@ class ImageVolumeEncoder(nn.Module):
             )
         if with_color and mask is not None:
             raise ValueError("with_color would show what mask hides: set one of them only.")
-        if box is not None and not all(low < high for low, high in zip(box[:3], box[3:], strict=True)):
-            raise ValueError(f"box must be (x_min, y_min, z_min, x_max, y_max, z_max), metres: got {tuple(box)}.")
+        check_box(box)
         self.backbone = backbone
         self.neck = neck
         self.depth_head = depth_head
@@ -123,7 +123,7 @@ class ImageVolumeEncoder(nn.Module):
         """
         cameras = input_cameras(batch)
         if self.box is not None:
-            return cameras.image.new_tensor(self.box).view(1, 2, 3).expand(batch.batch_size, -1, -1).contiguous()
+            return fixed_boxes(self.box, batch.batch_size, cameras.image)
         if batch.points is not None:
             return fit_boxes(batch.points, self.grid_shape, padding_m=self.padding_m, cubes=False)
         return boxes_around(*measured_extent(cameras), self.grid_shape, padding_m=self.padding_m, cubes=False)
@@ -137,7 +137,7 @@ class ImageVolumeEncoder(nn.Module):
         cameras = padded_cameras(input_cameras(batch), self.backbone.divisor)
         batch_size, views = cameras.image.shape[:2]
         # Views that a scene lacks are left out, so that no batch norm sees them.
-        present = (cameras.size_px > 0).all(dim=-1).flatten().nonzero().squeeze(1)
+        present = present_views(cameras)
         image = cameras.image.flatten(0, 1).index_select(0, present)
         if self.mask is not None and self.training:
             view = torch.arange(views, device=present.device)
@@ -163,13 +163,24 @@ class ImageVolumeEncoder(nn.Module):
             if self.lift_depth == "measured":
                 depth = with_measured(depth, cameras)
         if not self.with_color:
-            return self.view_transform(all_views(joined), depth, cameras, box, self.grid_shape), terms
+            return self._lifted(all_views(joined), depth, cameras, box), terms
         color = F.adaptive_avg_pool2d(image, size)
         lifted = torch.cat((joined, color, torch.ones_like(color[:, :1])), dim=1)
-        volume = self.view_transform(all_views(lifted), depth, cameras, box, self.grid_shape)
+        volume = self._lifted(all_views(lifted), depth, cameras, box)
         features, color, weight = volume.features.split((joined.shape[1], 3, 1), dim=1)
         color = torch.where(weight > _LEAST_WEIGHT, color / weight.clamp(min=_LEAST_WEIGHT), 0.0)
         return volume.replace(features=torch.cat((features, color, weight), dim=1)), terms
+
+    def _lifted(
+        self,
+        features: Float[Tensor, "B V C h w"],
+        depth: DepthDistribution | None,
+        cameras: CameraBatch,
+        box: Float[Tensor, "B 2 3"],
+    ) -> FeatureVolume:
+        """The view transform in single precision: half precision would put features into other voxels."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.view_transform(features.float(), depth, cameras, box, self.grid_shape)
 
     def _depth_term(self, depth: DepthDistribution, cameras: CameraBatch) -> tuple[Tensor, Tensor]:
         target = depth_targets(cameras, *depth.probability.shape[-2:])
@@ -238,6 +249,11 @@ def input_cameras(batch: SceneBatch) -> CameraBatch:
     return cameras
 
 
+def present_views(cameras: CameraBatch) -> Int[Tensor, "P"]:
+    """Indices of the views that exist, in the order b, v; scenes with fewer views than others lack some."""
+    return (cameras.size_px > 0).all(dim=-1).flatten().nonzero().squeeze(1)
+
+
 def padded_cameras(cameras: CameraBatch, divisor: int) -> CameraBatch:
     """Views padded at the right and at the bottom to multiples of ``divisor``; ``size_px`` stays."""
     height, width = cameras.image.shape[-2:]
@@ -255,6 +271,16 @@ def padded_cameras(cameras: CameraBatch, divisor: int) -> CameraBatch:
 
 def measured_extent(cameras: CameraBatch) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
     """Smallest and largest coordinates of what the depth images show, metres; infinite where they show nothing."""
+    point, measured = measured_points(cameras)
+    point, measured = point.flatten(1, 2), measured.flatten(1, 2)[..., None]
+    return (
+        torch.where(measured, point, torch.inf).amin(dim=1),
+        torch.where(measured, point, -torch.inf).amax(dim=1),
+    )
+
+
+def measured_points(cameras: CameraBatch) -> tuple[Float[Tensor, "B V N 3"], Bool[Tensor, "B V N"]]:
+    """What each pixel of the depth images shows, metres, world frame, row by row; and whether it shows anything."""
     height, width = cameras.depth.shape[-2:]
     row, column = torch.meshgrid(
         torch.arange(height, device=cameras.depth.device),
@@ -265,9 +291,4 @@ def measured_extent(cameras: CameraBatch) -> tuple[Float[Tensor, "B 3"], Float[T
     pixel = pixel.expand(*cameras.depth.shape[:2], -1, -1)
     origin, direction, length = camera_rays(cameras.intrinsic, cameras.extrinsic, pixel)
     depth = cameras.depth.flatten(2)
-    point = (origin[:, :, None] + direction * (length * depth)[..., None]).flatten(1, 2)
-    measured = (depth > 0).flatten(1)[..., None]
-    return (
-        torch.where(measured, point, torch.inf).amin(dim=1),
-        torch.where(measured, point, -torch.inf).amax(dim=1),
-    )
+    return origin[:, :, None] + direction * (length * depth)[..., None], depth > 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,3 +53,35 @@ class FeaturePyramid(nn.Module):
         for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[:-1]), strict=True):
             joined = lateral(finer) + F.interpolate(joined, size=finer.shape[-2:], mode="nearest")
         return self.smooth(self.upsampling(joined))
+
+
+@MODELS.register()
+class LinearNeck(nn.Module):
+    """A linear function of the feature maps, for linear probes.
+
+    Each map is normalised per channel, without learned scale (a batch norm as in the linear probe of He et al., MAE,
+    2022), goes through a 1 x 1 convolution, and is resized to the finest map, where all are summed. Under a linear head
+    this equals one linear layer on the maps resized and put side by side (Oquab et al., DINOv2, 2023, "+ms").
+
+    Args:
+        in_channels: Width of each map, finest first: ``TimmBackbone.channels``.
+        in_strides: Accepted so that necks can be exchanged; the maps' own sizes are used.
+        out_channels: Width of the result.
+    """
+
+    def __init__(self, in_channels: Sequence[int], in_strides: Sequence[int] = (), out_channels: int = 64) -> None:
+        super().__init__()
+        if not in_channels:
+            raise ValueError("in_channels must have one width per map: got none.")
+        self.out_channels = out_channels
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, affine=False) for width in in_channels)
+        self.projections = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in in_channels)
+
+    def forward(self, maps: Sequence[Float[Tensor, "N _C _h _w"]]) -> Float[Tensor, "N _O _H _W"]:
+        """One map of the size of the finest."""
+        size = maps[0].shape[-2:]
+        parts = [
+            F.interpolate(projection(norm(one)), size=size, mode="bilinear", align_corners=False)
+            for norm, projection, one in zip(self.norms, self.projections, maps, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)

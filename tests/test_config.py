@@ -82,6 +82,10 @@ def test_merging_changes_neither_side() -> None:
     assert (base, child) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
+def test_a_dict_replaces_none() -> None:
+    assert merge({"test": None, "a": 1}, {"test": {"b": 2}}) == {"test": {"b": 2}, "a": 1}
+
+
 def test_a_dict_over_something_else_needs_delete(write: Write) -> None:
     write("base.py", 'model = dict(block="none")\n')
     with pytest.raises(TypeError, match=r"model\.block is 'none' in the base\. Add _delete_=True"):
@@ -332,3 +336,25 @@ def test_the_default_runtime_agrees_with_the_defaults_of_a_run() -> None:
     assert {name: written[name] for name in simple if name != "scheduler"} == {
         name: default for name, default in simple.items() if name != "scheduler"
     }
+
+
+def test_a_recipe_lies_over_the_config_and_options_over_both(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("configs/_base_/recipes/small.py", "model = dict(b=20, part=dict(_delete_=True, y=2))\nclip_grad = None\n")
+    path = write(
+        "mine.py",
+        'model = dict(type="A", a=1, b=2, part=dict(x=1))\ndata = dict()\n'
+        'optimizer = dict(type="SGD")\nclip_grad = 1.0\n',
+    )
+    assert load_config(path).clip_grad == 1.0
+    config = load_config(path, ["model.a=5", "recipe=small", "model.b=7"])
+    assert config.model == {"type": "A", "a": 5, "b": 7, "part": {"y": 2}} and config.clip_grad is None
+    named = write("named.py", '_base_ = "mine.py"\nrecipe = "small"\n')
+    assert load_config(named).model == {"type": "A", "a": 1, "b": 20, "part": {"y": 2}}
+    assert load_config(named, ["recipe=none"]).model.b == 2
+    dump_config(load_config(named, ["model.b=7"]), tmp_path / "dumped.py")
+    assert load_config(tmp_path / "dumped.py").model.b == 7, "what was dumped is not changed again"
+    with pytest.raises(ValueError, match=r"recipe must be one of 'ponderv2', 'small': got 'smal'"):
+        load_config(path, ["recipe=smal"])

@@ -105,7 +105,7 @@ def wrong_commands(text: str) -> list[str]:
 
 
 def exists(path: str) -> bool:
-    return any((ROOT / f"{path}{suffix}").exists() for suffix in ("", ".py"))
+    return any((ROOT / folder / f"{path}{suffix}").exists() for folder in (".", "configs") for suffix in ("", ".py"))
 
 
 def wrong_module_or_flags(words: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ LAYERS = (
     ("evaluation",),
     ("visualization",),
     ("engines",),
-    ("train", "test", "export", "doctor", "model_zoo"),
+    ("train", "test", "predict", "export", "doctor", "model_zoo", "language", "cache_features"),
 )
 LEVEL = {package: level for level, row in enumerate(LAYERS) for package in row}
 

@@ -68,5 +68,6 @@ hooks = [
     dict(type="EvaluationHook", evaluator=dict(type="RenderingEvaluator")),
     dict(type="PanelWriter", num_views=8),
     dict(type="MeshWriter"),
+    dict(type="SnapshotWriter"),
     dict(type="CheckpointSaver", save_every_minutes=5.0),
 ]

@@ -51,6 +51,7 @@ data = dict(
 
 _turn = dict(type="RandomRotateTargetAngle", axis="z", center=(0, 0, 0), p=1.0)
 test = dict(
+    _delete_=True,
     type="SemSegTester",
     evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20"),
     inference=dict(

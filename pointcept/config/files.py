@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from pointcept.config.language import Config, read_config_file
-from pointcept.config.overrides import apply_overrides
+from pointcept.config.language import Config, merge, read_config_file, without_delete_markers
+from pointcept.config.overrides import apply_overrides, parse_value
 from pointcept.config.settings import TOP_LEVEL_KEYS, check_top_level, with_defaults
 
 
@@ -16,17 +17,37 @@ def load_config(path_or_name: str | Path, options: Iterable[str] = ()) -> Config
 
     Args:
         path_or_name: a path, or a name under ``configs/`` such as ``"demo/pretrain-ponder-spunet"``.
-        options: overrides such as ``"data.train.loop=2"``, applied in order.
+        options: overrides such as ``"data.train.loop=2"``, applied in order. ``"recipe=ponderv2"``, or ``recipe`` in
+            the config, lays ``_base_/recipes/ponderv2.py`` over the config first, so that other overrides win.
 
     Raises:
         FileNotFoundError: no such file; the message lists the nearest names.
-        ValueError: an unknown top-level key or override.
+        ValueError: an unknown top-level key, recipe or override.
         TypeError: a value that is not plain data.
     """
     path = find_config(path_or_name)
     config = read_config_file(path)
+    options = list(options)
+    recipes = [option for option in options if option.partition("=")[0].strip() == "recipe"]
+    recipe = parse_value(recipes[-1].partition("=")[2]) if recipes else config.get("recipe")
+    config = _with_recipe(config, recipe)
+    options = [option for option in options if option not in recipes]
     check_top_level(config, str(path))
     return Config(apply_overrides(with_defaults(config), options, TOP_LEVEL_KEYS))
+
+
+def _with_recipe(config: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The config under a recipe; it no longer names it, so that what was laid over it is not laid again."""
+    config = {key: value for key, value in config.items() if key != "recipe"}
+    if name is None:
+        return config
+    recipes = {file.stem: file for folder in reversed(config_folders()) for file in folder.glob("_base_/recipes/*.py")}
+    if name not in recipes:
+        raise ValueError(
+            f"recipe must be one of {', '.join(map(repr, sorted(recipes)))}: got {name!r}. Leave it out for the "
+            "config as it is."
+        )
+    return without_delete_markers(merge(config, read_config_file(recipes[name], keep_markers=True)))
 
 
 def find_config(path_or_name: str | Path) -> Path:

@@ -37,22 +37,24 @@ def plain(value: Any) -> Any:
     return value
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path, *, keep_markers: bool = False) -> dict[str, Any]:
     """What a config file and the files it is based on say together.
 
     Args:
         path: a Python file. Its ``_base_`` (a string or a list, relative to the file) names the files to start from.
+        keep_markers: Leave ``_delete_=True`` where it stands, for a result that is to be merged over another.
 
     Raises:
         FileNotFoundError: the file, or a file named in a ``_base_``, is missing.
         ValueError: two bases set the same key, files are based on each other, or a file uses ``import *``.
         TypeError: a value is not plain data, or a dict is merged over something else.
     """
-    return _without_delete_markers(_read(path, parents=()))
+    config = _read(path, parents=())
+    return config if keep_markers else without_delete_markers(config)
 
 
 def merge(base: dict[str, Any], child: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """``child`` over ``base``: dicts key by key, all else replaced whole; neither input is changed.
+    """``child`` over ``base``: dicts key by key, all else replaced whole, None too; neither input is changed.
 
     A dict with ``_delete_=True`` replaces the base's instead of being merged with it.
 
@@ -62,7 +64,7 @@ def merge(base: dict[str, Any], child: Mapping[str, Any], path: str = "") -> dic
     merged = dict(base)
     for key, value in child.items():
         key_path = f"{path}.{key}" if path else str(key)
-        if not isinstance(value, Mapping) or key not in base or value.get("_delete_", False):
+        if not isinstance(value, Mapping) or base.get(key) is None or value.get("_delete_", False):
             merged[key] = value
         elif isinstance(base[key], Mapping):
             merged[key] = merge(base[key], value, key_path)
@@ -158,11 +160,12 @@ def check_plain(value: Any, where: str, path: Path) -> None:
         )
 
 
-def _without_delete_markers(value: Any) -> Any:
+def without_delete_markers(value: Any) -> Any:
+    """Nested data without the ``_delete_`` keys that tell :func:`merge` to replace."""
     if isinstance(value, Mapping):
-        return {key: _without_delete_markers(item) for key, item in value.items() if key != "_delete_"}
+        return {key: without_delete_markers(item) for key, item in value.items() if key != "_delete_"}
     if isinstance(value, list | tuple):
-        return type(value)(_without_delete_markers(item) for item in value)
+        return type(value)(without_delete_markers(item) for item in value)
     return value
 
 

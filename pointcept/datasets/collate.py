@@ -146,6 +146,7 @@ def _collate_views(
             if segment is not None and views.segment is not None:
                 segment[b, v, :rows, :columns] = views.segment[v]
     return CameraBatch(
+        feature=_collate_feature_maps(scenes, samples, num_views),
         image=torch.from_numpy(image),
         depth=torch.from_numpy(depth),
         intrinsic=torch.from_numpy(intrinsic),
@@ -153,6 +154,23 @@ def _collate_views(
         size_px=torch.from_numpy(sizes),
         segment=None if segment is None else torch.from_numpy(segment),
     )
+
+
+def _collate_feature_maps(scenes: Sequence[Views], samples: Sequence[PointSample], num_views: int) -> Tensor | None:
+    """Feature maps of all views; those of absent views are zero."""
+    lacking = [sample.name for sample, views in zip(samples, scenes, strict=True) if views.feature is None]
+    if len(lacking) == len(scenes):
+        return None
+    shapes = {array.shape for views in scenes for array in views.feature or ()}
+    if lacking or len(shapes) != 1:
+        raise ValueError(
+            f"All views of a batch or none must have feature maps of one shape: scenes {lacking} have none, and the "
+            f"shapes are {sorted(shapes)}. Load them in all data sets, from caches of one teacher."
+        )
+    maps = np.zeros((len(scenes), num_views, *shapes.pop()), dtype=np.float32)
+    for b, views in enumerate(scenes):
+        maps[b, : len(views)] = views.feature
+    return torch.from_numpy(maps)
 
 
 def _check_cameras(views: Views, scene: str) -> None:

@@ -25,8 +25,18 @@ def read_color(folder: Path, stem: str) -> Image.Image:
     for suffix in COLOR_SUFFIXES:
         path = folder / f"{stem}{suffix}"
         if path.is_file():
-            return _decode(path).convert("RGB")
+            return read_image(path)
     raise FileNotFoundError(f"Frame {stem} must have a colour image in {folder}: found none. Export the frame again.")
+
+
+def read_image(path: Path) -> Image.Image:
+    """A colour image, RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be decoded.
+    """
+    return _decode(path).convert("RGB")
 
 
 def read_depth(
@@ -126,7 +136,7 @@ def read_extrinsic(path: Path) -> Float[np.ndarray, "4 4"]:
 
 
 def resized_intrinsic(
-    intrinsic: Float[np.ndarray, "3 3"], size_px: tuple[int, int], new_size_px: tuple[int, int]
+    intrinsic: Float[np.ndarray, "3 3"], size_px: tuple[float | int, float | int], new_size_px: tuple[int, int]
 ) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of an image after it was resized; sizes are (height, width).
 
@@ -207,11 +217,11 @@ def _decode(path: Path) -> Image.Image:
             image.load()
             return image
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} must exist: it does not. Export the frame again.") from None
+        raise FileNotFoundError(f"{path} must exist: it does not. Export or download the frame again.") from None
     except _UNREADABLE as error:
         raise ValueError(
-            f"{path} must be a whole image file: {error}. Export or download it again, or leave the frame out with a "
-            "line 'scene frame' in skip.lst."
+            f"{path} must be a whole image file: {error}. Export or download it again, or leave the frame out (RGB-D "
+            "scenes: with a line 'scene frame' in skip.lst)."
         ) from error
 
 

@@ -1,7 +1,11 @@
-"""Class names, ids and colours of the indoor label sets, kept in this one place."""
+"""Class names, ids and colours of the label sets, by name; the long tables are in modules of their own."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
+
+from pointcept.datasets.label_tables import NUSCENES_NAMES, S3DIS_NAMES, SEMANTIC_KITTI_NAMES, STRUCTURED3D_NAMES
+from pointcept.datasets.scannet200_labels import SCANNET200_NAMES
+from pointcept.datasets.unified_labels import INDOOR36_NAMES
 
 SCANNET20_NAMES: tuple[str, ...] = (
     "wall",
@@ -106,7 +110,16 @@ _SCANNET20_FROM_NYU40[list(SCANNET20_NYU40_IDS)] = np.arange(len(SCANNET20_NYU40
 SEMANTIC_KITTI_IDS: tuple[int, ...] = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)
 """Raw id that stands for each of SemanticKITTI's 19 classes in a submission (``learning_map_inv`` of its API)."""
 
-_LABEL_SETS = {"scannet20": SCANNET20_NAMES}
+_LABEL_SETS = {
+    "scannet20": SCANNET20_NAMES,
+    "scannet200": SCANNET200_NAMES,
+    "s3dis": S3DIS_NAMES,
+    "structured3d": STRUCTURED3D_NAMES,
+    "indoor36": INDOOR36_NAMES,
+    "nuscenes": NUSCENES_NAMES,
+    "semantic_kitti": SEMANTIC_KITTI_NAMES,
+}
+_FILES_OF_LABEL_SETS = {"segment20": "scannet20"}
 
 
 def label_set(name: str) -> tuple[str, ...]:
@@ -118,6 +131,21 @@ def label_set(name: str) -> tuple[str, ...]:
     if name not in _LABEL_SETS:
         raise ValueError(f"class_names must be a list or one of {', '.join(_LABEL_SETS)}: got {name!r}. Correct it.")
     return _LABEL_SETS[name]
+
+
+def label_names(dataset: object) -> tuple[str, ...] | None:
+    """Names of the classes of a data set's labels as a model sees them, after the transforms; None if unknown.
+
+    They are what the last transform that renames classes says, or the data set's own ``class_names``, or those of the
+    file that its labels are read from (``segment_key``).
+    """
+    names = getattr(dataset, "class_names", None)
+    known = _FILES_OF_LABEL_SETS.get(getattr(dataset, "segment_key", None))
+    if names is None and known is not None:
+        names = label_set(known)
+    for transform in getattr(dataset, "transform", ()):
+        names = getattr(transform, "class_names", names)
+    return None if names is None else tuple(names)
 
 
 def scannet20_from_nyu40(label: UInt8[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:

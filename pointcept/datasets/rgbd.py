@@ -1,7 +1,7 @@
 """Indoor RGB-D scenes: the cloud of a room together with some of the posed frames it was scanned with."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +29,10 @@ from pointcept.structures import PointSample, Views
 Frame = tuple[str, Float[np.ndarray, "4 4"]]
 """Name and world_from_camera."""
 
+_ALL_FRAMES = 2**31
 _MAX_BASELINE_M = 0.005
 _MAX_TURN_RAD = 0.01
+_MAX_STRETCH = 1.05  # ScanNet's colour images are not quite of the shape of its depth images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ class RGBDSceneDataset(SceneDataset):
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the scenes.
         labelled_points: As of :class:`SceneDataset`.
+        fraction: As of :class:`SceneDataset`.
 
     Raises:
         FileNotFoundError: a split, the folder of the frames, or that of a scene does not exist.
@@ -102,6 +105,7 @@ class RGBDSceneDataset(SceneDataset):
         condition: str = "ScanNet",
         loop: int = 1,
         labelled_points: str | Path | None = None,
+        fraction: float | int = 1.0,
     ) -> None:
         super().__init__(
             split=split,
@@ -111,6 +115,7 @@ class RGBDSceneDataset(SceneDataset):
             condition=condition,
             loop=loop,
             labelled_points=labelled_points,
+            fraction=fraction,
         )
         held_out(0, holdout_every)
         if view_split not in VIEW_SPLITS:
@@ -153,6 +158,14 @@ class RGBDSceneDataset(SceneDataset):
             views=self._read_views(folder, chosen),
             input_views=self._read_views(folder, inputs) if inputs else None,
         )
+
+    def read_frames(self, scene: Path, *, num_views: int) -> Iterator[Views]:
+        """All frames of a scene that an item may have, ``num_views`` at a time, in the order of their numbers."""
+        splits = ["heldout", "train"] if self.view_split == "heldout" and self.num_input_views else [self.view_split]
+        for view_split in splits:
+            frames = self._scene_frames(scene.name, view_split).spread(_ALL_FRAMES)
+            for start in range(0, len(frames), num_views):
+                yield self._read_views(self.rgbd_root / scene.name, frames[start : start + num_views])
 
     def _choose(self, scene: str, rng: np.random.Generator) -> tuple[list[Frame], list[Frame]]:
         """Frames to render, and frames to encode where there are such."""
@@ -210,7 +223,7 @@ class RGBDSceneDataset(SceneDataset):
             depths.append(resize_nearest(depth, size))
             intrinsics.append(resized_intrinsic(_checked(calibration.depth, depth.shape, folder), depth.shape, size))
             if has_labels:
-                segments.append(_read_segment(folder / "label" / f"{stem}.png", size))
+                segments.append(_read_segment(folder / "label" / f"{stem}.png", depth.shape, size))
         return Views(
             image=images,
             depth=depths,
@@ -271,7 +284,7 @@ def _checked(intrinsic: Float[np.ndarray, "3 3"], size: tuple[int, int], folder:
     return intrinsic
 
 
-def _read_segment(path: Path, size: tuple[int, int]) -> Int64[np.ndarray, "_H _W"]:
+def _read_segment(path: Path, depth_size: tuple[int, int], size: tuple[int, int]) -> Int64[np.ndarray, "_H _W"]:
     """Class of each pixel; a frame without a label file has none (-1) anywhere."""
     if not path.is_file():
         return np.full(size, -1, dtype=np.int64)
@@ -279,5 +292,11 @@ def _read_segment(path: Path, size: tuple[int, int]) -> Int64[np.ndarray, "_H _W
     if ids.min() < 0 or ids.max() > 40:
         raise ValueError(
             f"Labels must be NYU40 ids 0..40: {path} has {ids.min()}..{ids.max()}. Map them when exporting."
+        )
+    stretch = (ids.shape[1] / ids.shape[0]) / (depth_size[1] / depth_size[0])
+    if not 1 / _MAX_STRETCH < stretch < _MAX_STRETCH:
+        raise ValueError(
+            f"Labels may have another size than depth, but not another shape: {path} has {ids.shape} (height, width) "
+            f"for depth of {tuple(depth_size)}. Export the labels for the depth images."
         )
     return scannet20_from_nyu40(resize_nearest(ids, size).astype(np.uint8))

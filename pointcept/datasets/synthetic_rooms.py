@@ -32,10 +32,12 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         num_input_views: Frames per item that an encoder of images sees, other ones than the ``num_views``; 0: it sees
             those.
         view_split: ``"train"``: all but the held-out frames; ``"heldout"``: only those; ``"all"``: both.
+        frame_interval: Of the frames of ``view_split``, every so many are used.
         segment_key: File of the points' class ids, without ``.npy``; None reads no labels, of views neither.
         condition: Name of the data set, for prompt-driven norms.
         loop: How often an epoch passes over the rooms.
         labelled_points: As of :class:`SceneDataset`.
+        fraction: As of :class:`SceneDataset`.
 
     Raises:
         ValueError: an argument is out of range, or ``data_root`` holds other rooms.
@@ -56,10 +58,12 @@ class SyntheticRoomDataset(RGBDSceneDataset):
         num_views: int = 5,
         num_input_views: int = 0,
         view_split: Literal["train", "heldout", "all"] = "train",
+        frame_interval: int = 1,
         segment_key: str | None = "segment20",
         condition: str = "SyntheticRooms",
         loop: int = 1,
         labelled_points: str | Path | None = None,
+        fraction: float | int = 1.0,
     ) -> None:
         settings = RoomSettings(image_size=tuple(frame_size), num_frames=num_frames, holdout_every=holdout_every)
         super().__init__(
@@ -70,8 +74,10 @@ class SyntheticRoomDataset(RGBDSceneDataset):
             num_input_views=num_input_views,
             view_split=view_split,
             holdout_every=holdout_every,
+            frame_interval=frame_interval,
             segment_key=segment_key,
             condition=condition,
             loop=loop,
             labelled_points=labelled_points,
+            fraction=fraction,
         )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from pointcept.engines.sampler import EvaluationBatchSampler, TrainingBatchSampler
+from pointcept.datasets.mixed import MixedDataset
+from pointcept.engines.sampler import EvaluationBatchSampler, MixedBatchSampler, TrainingBatchSampler
 from pointcept.structures import SceneBatch
 from pointcept.utils.distributed import get_world_size
 
@@ -29,6 +30,8 @@ def training_loader(
 ) -> DataLoader:
     """The loader of the training set; its ``batch_sampler`` is a :class:`TrainingBatchSampler`.
 
+    A :class:`MixedDataset` has its data sets take turns.
+
     Args:
         dataset: takes keys ``(index, seed)``.
         collate: makes a batch of a list of samples.
@@ -38,7 +41,13 @@ def training_loader(
         num_workers: loading processes of the whole job; 0 loads in the training process.
         pin_memory: prepare batches in page-locked memory, for CUDA.
     """
-    sampler = TrainingBatchSampler(_length(dataset), batch_size, repeats=repeats, seed=seed)
+    if isinstance(dataset, MixedDataset):
+        by_batch, repeats = dataset.mixing == "batches", repeats * dataset.main_loop
+        sampler = MixedBatchSampler(
+            dataset.sizes, dataset.ratios, batch_size, by_batch=by_batch, repeats=repeats, seed=seed
+        )
+    else:
+        sampler = TrainingBatchSampler(_length(dataset), batch_size, repeats=repeats, seed=seed)
     return _loader(dataset, collate, sampler, num_workers, pin_memory)
 
 

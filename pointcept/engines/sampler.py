@@ -1,6 +1,6 @@
 """Which samples each process sees at each step: a pure function of the seed and the position in training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -77,6 +77,68 @@ class TrainingBatchSampler(Sampler[list[Key]]):
         orders = [np.argsort(derive_seeds(indices, self.seed, _ORDER, p), kind="stable") for p in passes]
         seeds = [derive_seeds(order, self.seed, _SAMPLE, p) for order, p in zip(orders, passes)]
         return np.concatenate(orders), np.concatenate(seeds)
+
+
+class MixedBatchSampler(TrainingBatchSampler):
+    """Batches of several data sets that take turns in fixed proportions.
+
+    Turns are cut into cycles of ``sum(ratios)``: of each, the first ``ratios[0]`` are of data set 0, the next
+    ``ratios[1]`` of data set 1, and so on. Every data set has random orders of its own, and goes through all of its
+    samples before it repeats one, over the ends of epochs too. Everything else is as in the class it derives from:
+    the same samples for any number of processes, a function of seed and epoch alone.
+
+    Args:
+        sizes: Length of each data set; indices count through all of them.
+        ratios: Turns of each in a cycle.
+        batch_size: Samples per batch over all processes.
+        by_batch: Whether a turn is a whole batch, or one sample.
+        repeats: Passes over the first data set within one (reported) epoch.
+        seed: The experiment's seed.
+
+    Raises:
+        ValueError: a data set is empty, or as in the class it derives from.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        ratios: Sequence[int],
+        batch_size: int,
+        *,
+        by_batch: bool = True,
+        repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if 0 in sizes:
+            raise ValueError(f"Every data set must have samples: got {list(sizes)}. Check data_root and split.")
+        self.sizes = tuple(sizes)
+        self._cycle = np.repeat(np.arange(len(sizes)), ratios)
+        self._turn_size = batch_size if by_batch else 1
+        turns_of_first, first = sizes[0] * repeats // self._turn_size, ratios[0]
+        self._num_turns = turns_of_first // first * len(self._cycle) + turns_of_first % first
+        super().__init__(sizes[0], batch_size, repeats=repeats, seed=seed)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in a whole epoch: it ends with the samples of the first data set."""
+        return self._num_turns * self._turn_size // self.batch_size
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        turns = self._cycle[np.arange(self._num_turns) % len(self._cycle)]
+        of_dataset = np.repeat(turns, self._turn_size)
+        index, seed = np.empty(len(of_dataset), dtype=np.int64), np.empty(len(of_dataset), dtype=np.int64)
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        for number, (size, start) in enumerate(zip(self.sizes, starts)):
+            place = np.flatnonzero(of_dataset == number)
+            position = epoch * len(place) + np.arange(len(place))
+            local = np.arange(size)
+            for number_of_pass in np.unique(position // size).tolist():
+                order = np.argsort(derive_seeds(local, self.seed, _ORDER, number, number_of_pass), kind="stable")
+                here = position // size == number_of_pass
+                chosen = order[position[here] % size]
+                index[place[here]] = start + chosen
+                seed[place[here]] = derive_seeds(chosen, self.seed, _SAMPLE, number, number_of_pass)
+        return index, seed
 
 
 class EvaluationBatchSampler(Sampler[list[Key]]):

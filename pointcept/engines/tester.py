@@ -19,6 +19,7 @@ from pointcept.engines.hooks.evaluation import write_confusion
 from pointcept.engines.hooks.information import format_figures
 from pointcept.engines.inference import FragmentInference
 from pointcept.engines.loaders import evaluation_loader
+from pointcept.evaluation.folds import write_counts
 from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.evaluation.submissions import SUBMISSIONS, finish_submission
 from pointcept.models.hub import local_file
@@ -48,7 +49,7 @@ class SemanticSegmentationTester:
         self,
         inference: FragmentInference,
         evaluator: SemanticSegmentationEvaluator,
-        submission: Literal["scannet", "nuscenes", "semantic_kitti"] | None = None,
+        submission: Literal["scannet", "scannet200", "nuscenes", "semantic_kitti"] | None = None,
         verbose: bool = True,
     ) -> None:
         self.inference = inference
@@ -62,7 +63,7 @@ class SemanticSegmentationTester:
         """The evaluator's figures, empty where the scenes have no labels. Every process must call it.
 
         Writes ``<scene>.npy`` with the class of every point; a scene that has one already is not predicted again. With
-        labels, ``metrics.json``, ``classes.txt`` and ``confusion.png`` too.
+        labels, ``metrics.json``, ``classes.txt``, ``confusion.json`` and ``confusion.png`` too.
 
         Args:
             model: On ``device``.
@@ -120,16 +121,22 @@ class SemanticSegmentationTester:
             _logger.warning("No figures: none of the points has a label. Predictions: %s", folder)
             barrier()
             return {}
-        figures = self.evaluator.compute()
-        _logger.info("Test: %s", format_figures(figures))
-        _logger.info("By class:\n%s", self.evaluator.table())
-        if is_main_process():
-            write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
-            write_text(folder / "classes.txt", self.evaluator.table() + "\n")
-            write_confusion(self.evaluator, folder / "confusion.png")
-            _logger.info("Results: %s", folder)
-        barrier()
-        return figures
+        return write_report(self.evaluator, folder)
+
+
+def write_report(evaluator: SemanticSegmentationEvaluator, folder: Path) -> dict[str, float]:
+    """The evaluator's figures, also logged and written to ``folder``. Every process must call it."""
+    figures = evaluator.compute()
+    _logger.info("Test: %s", format_figures(figures))
+    _logger.info("By class:\n%s", evaluator.table())
+    if is_main_process():
+        write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
+        write_text(folder / "classes.txt", evaluator.table() + "\n")
+        write_counts(evaluator, folder / "confusion.json")
+        write_confusion(evaluator, folder / "confusion.png")
+        _logger.info("Results: %s", folder)
+    barrier()
+    return figures
 
 
 def evaluate(config: RunSettings | Mapping[str, Any]) -> dict[str, float]:
@@ -174,7 +181,11 @@ def result_key(settings: RunSettings, weight: Path) -> str:
     with weight.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    way = {"data": settings.data["test"], "inference": settings.test["inference"], "amp": settings.enable_amp}
+    way = {
+        "data": settings.data["test"],
+        "test": settings.test.get("inference", settings.test),
+        "amp": settings.enable_amp,
+    }
     digest.update(json.dumps(way, sort_keys=True, default=str).encode())
     return f"{weight.stem}-{digest.hexdigest()[:12]}"
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from pointcept.config import RunSettings, validate_config
 from pointcept.datasets.collate import collate
+from pointcept.datasets.labels import label_names
+from pointcept.datasets.mixing import MixingCollate
 from pointcept.engines.amp import Precision
 from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
@@ -18,6 +20,7 @@ from pointcept.engines.optim import build_optimizer
 from pointcept.ops.backends import use_backends
 from pointcept.ops.batch_norm import convert_sync_batch_norm
 from pointcept.registry import DATASETS, HOOKS, MODELS, OPTIMIZERS, SCHEDULERS, build
+from pointcept.rendering.class_tables import require_same_classes
 from pointcept.utils.distributed import get_rank, get_world_size, initialize
 from pointcept.utils.logging import configure_logging
 from pointcept.utils.seeding import derive_seed, seed_everything
@@ -41,8 +44,6 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     save_path = Path(settings.save_path)
     save_path.mkdir(parents=True, exist_ok=True)
     configure_logging(save_path / "train.log")
-    if settings.mix_prob > 0:
-        raise ValueError(f"mix_prob must be 0: got {settings.mix_prob}. Merging scenes is not available yet.")
 
     optimizer_settings = build(settings.optimizer, "optimizer", OPTIMIZERS)
     schedule = None if settings.scheduler is None else build(settings.scheduler, "scheduler", SCHEDULERS)
@@ -56,7 +57,7 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     common = {"seed": settings.seed, "num_workers": settings.num_worker, "pin_memory": device.type == "cuda"}
     train_loader = training_loader(
         build(_split(settings, "train"), "data.train", DATASETS),
-        collate,
+        MixingCollate(settings.mix_prob),
         batch_size=settings.batch_size,
         repeats=settings.epoch // settings.eval_epoch,
         **common,
@@ -68,9 +69,12 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
 
     seed_everything(settings.seed)
     model = build(settings.model, "model", MODELS).to(device)
+    require_known_classes(model, train_loader.dataset)
     if settings.sync_bn and get_world_size() > 1:
         model = convert_sync_batch_norm(model)
     _logger.info("%s has %d trainable parameters.", type(model).__name__, _num_trainable(model))
+    if hasattr(model, "describe_targets"):
+        _logger.info(model.describe_targets())
     trainer = Trainer(
         model=model,
         train_loader=train_loader,
@@ -92,6 +96,21 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     if settings.resume:
         trainer.resume(settings.weight or save_path / "model" / "model_last.pth")
     return trainer
+
+
+def require_known_classes(model: nn.Module, dataset: Any) -> None:
+    """Checks that parts of a model which know the names of their classes have those of the data set's labels.
+
+    Parts without names, and data sets whose labels have none, are let through.
+
+    Raises:
+        ValueError: a name differs; the message has the part and the first label that does.
+    """
+    for path, part in model.named_modules():
+        for source in getattr(dataset, "datasets", [dataset]):
+            names, known = getattr(part, "class_names", None), label_names(source)
+            if names is not None and known is not None:
+                require_same_classes(names, known, f"{type(part).__name__} (model.{path})")
 
 
 def _split(settings: RunSettings, name: str) -> dict[str, Any]:

@@ -22,12 +22,16 @@ class DepthErrors(NamedTuple):
         abs_rel: Mean of |pred - target| / target.
         rmse: Root of the mean squared difference, metres.
         delta1: Fraction of pixels with max(pred / target, target / pred) < 1.25.
+        delta2: The same with 1.25^2.
+        delta3: The same with 1.25^3.
         num_pixels: Number of pixels that the figures average over.
     """
 
     abs_rel: Float[Tensor, "_B _V"]
     rmse: Float[Tensor, "_B _V"]
     delta1: Float[Tensor, "_B _V"]
+    delta2: Float[Tensor, "_B _V"]
+    delta3: Float[Tensor, "_B _V"]
     num_pixels: Int[Tensor, "_B _V"]
 
 
@@ -93,7 +97,7 @@ def ssim(pred: Float[np.ndarray, "H W 3"], target: Float[np.ndarray, "H W 3"]) -
 def depth_errors(
     pred: Float[Tensor, "B V H W"], target: Float[Tensor, "B V H W"], mask: Bool[Tensor, "B V H W"]
 ) -> DepthErrors:
-    """AbsRel, RMSE and delta < 1.25 of each view over its pixels with measured depth.
+    """AbsRel, RMSE and delta < 1.25, 1.25^2, 1.25^3 of each view over its pixels with measured depth.
 
     No pixel is left out because of what was predicted: a predicted depth of 0 has an AbsRel of 1.
 
@@ -112,8 +116,12 @@ def depth_errors(
     def mean(value: Tensor) -> Tensor:
         return value.sum(dim=(2, 3)) / count.clamp(min=1)
 
-    close = measured & (safe_pred < 1.25 * safe_target) & (safe_target < 1.25 * safe_pred)
-    figures = (mean(difference.abs() / safe_target), mean(difference.square()).sqrt(), mean(close.double()))
+    def within(factor: float) -> Tensor:
+        close = measured & (safe_pred < factor * safe_target) & (safe_target < factor * safe_pred)
+        return mean(close.double())
+
+    deltas = [within(1.25**power) for power in (1, 2, 3)]
+    figures = (mean(difference.abs() / safe_target), mean(difference.square()).sqrt(), *deltas)
     return DepthErrors(*(figure.to(pred.dtype) for figure in figures), num_pixels=count)
 
 

@@ -50,7 +50,7 @@ def _downloaded(repository: str, file: str, source: str) -> Path:
         if not file:
             file = _only_checkpoint(huggingface_hub.list_repo_files(repository), repository)
         return Path(huggingface_hub.hf_hub_download(repository, file))
-    except (OSError, HfHubHTTPError, *_transport_errors()) as error:
+    except (OSError, HfHubHTTPError, *transport_errors()) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(
             f"A checkpoint must be a file or on the Hugging Face Hub: {source!r} is no file here and could not be "
@@ -71,7 +71,7 @@ def _only_checkpoint(files: list[str], repository: str) -> str:
     return checkpoints[0]
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
+def transport_errors() -> tuple[type[Exception], ...]:
     """What huggingface_hub lets through when there is no network; older versions use requests, whose are OSErrors."""
     try:
         import httpx

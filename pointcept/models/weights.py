@@ -85,7 +85,9 @@ class Alignment:
             return None
         name = name.removeprefix(self.model_prefix)
         beside = "".join(f"{part}." for part in self.file_prefix.split(".")[:-2])
-        return next((prefix + name for prefix in (self.file_prefix, beside) if prefix + name in weights), None)
+        outside = "".join(name.rpartition("backbone.")[::2])  # the same where the file is of the whole model
+        sources = (self.file_prefix + name, beside + name, self.file_prefix + outside)
+        return next((source for source in sources if source in weights), None)
 
 
 def match_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Match:

@@ -1,8 +1,10 @@
 """From points to dense voxels: the box around each cloud and the mean of the points in each voxel."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pointcept.structures import FeatureVolume, PointBatch
@@ -59,6 +61,44 @@ def boxes_around(
     return torch.stack((start, start + extent), dim=1)
 
 
+def check_box(box: Sequence[float | int] | None) -> None:
+    """Refuse a fixed scene box (smallest x, y, z, largest x, y, z; metres) without extent; None is none.
+
+    Raises:
+        ValueError: it is no box.
+    """
+    if box is not None and (len(box) != 6 or not all(low < high for low, high in zip(box[:3], box[3:], strict=True))):
+        raise ValueError(f"box must be (x_min, y_min, z_min, x_max, y_max, z_max), metres: got {tuple(box)}.")
+
+
+def fixed_boxes(box: Sequence[float | int], batch_size: int, like: Tensor) -> Float[Tensor, "_B 2 3"]:
+    """The same box for every scene, with the type and device of ``like``."""
+    return like.new_tensor(box).view(1, 2, 3).expand(batch_size, -1, -1).contiguous()
+
+
+def voxel_rows(
+    coord: Float[Tensor, "N 3"],
+    batch_index: Int[Tensor, "N"],
+    box: Float[Tensor, "_B 2 3"],
+    grid_shape: tuple[int, int, int],
+) -> tuple[Int[Tensor, "N"], Bool[Tensor, "N"]]:
+    """The voxel of each point, numbered in the order b, z, y, x, the nearest for points outside; and whether it is in.
+
+    Args:
+        coord: Position of each point, metres.
+        batch_index: Scene of each point.
+        box: Outer faces of the grid of each scene, metres.
+        grid_shape: Voxels along x, y and z.
+    """
+    size_x, size_y, size_z = grid_shape
+    shape = axis_values(grid_shape, coord)
+    voxel = (box[:, 1] - box[:, 0]) / shape
+    cell = ((coord - box[:, 0].index_select(0, batch_index)) / voxel.index_select(0, batch_index)).floor()
+    inside = ((cell >= 0) & (cell < shape)).all(dim=-1)
+    x, y, z = cell.clamp(min=0).minimum(shape - 1).long().unbind(-1)
+    return ((batch_index * size_z + z) * size_y + y) * size_x + x, inside
+
+
 def mean_pool(
     feat: Float[Tensor, "N _C"],
     coord: Float[Tensor, "N 3"],
@@ -77,12 +117,7 @@ def mean_pool(
     """
     size_x, size_y, size_z = grid_shape
     batch_size, num_voxels = box.shape[0], size_x * size_y * size_z
-    shape = axis_values(grid_shape, coord)
-    voxel = (box[:, 1] - box[:, 0]) / shape
-    cell = ((coord - box[:, 0].index_select(0, batch_index)) / voxel.index_select(0, batch_index)).floor()
-    inside = ((cell >= 0) & (cell < shape)).all(dim=-1)
-    x, y, z = cell.clamp(min=0).minimum(shape - 1).long().unbind(-1)
-    row = ((batch_index * size_z + z) * size_y + y) * size_x + x
+    row, inside = voxel_rows(coord, batch_index, box, grid_shape)
     # Points outside go to one more row, which is dropped.
     row, order = torch.where(inside, row, batch_size * num_voxels).sort(stable=True)
     starts = torch.searchsorted(row, torch.arange(batch_size * num_voxels + 1, device=row.device))

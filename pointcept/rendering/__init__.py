@@ -1,5 +1,6 @@
 """Differentiable volume rendering: rays, samplers, fields, renderers and losses."""
 
+from pointcept.rendering.background import SkyColor
 from pointcept.rendering.error_bounded import ErrorBoundedSampler
 from pointcept.rendering.feature_losses import FeatureCosineLoss, RayContrastLoss, SemanticLoss
 from pointcept.rendering.fields import SDFField
@@ -42,6 +43,7 @@ __all__ = [
     "SDFField",
     "SDFLoss",
     "SemanticLoss",
+    "SkyColor",
     "SmoothnessLoss",
     "UniSurfWeighting",
     "UniformSampler",

@@ -5,6 +5,8 @@ loss of a batch does not depend on how it is spread over them. Invalid rays and 
 neither to the sum nor to the number.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,13 +30,23 @@ class RenderingLoss(nn.Module):
 
     Args:
         weight: Factor of the term, a number or a function of the run's progress.
+
+    Attributes:
+        compares: Which part of the rendered feature it looks at: that which is compared with class embeddings, that
+            which is compared with a teacher's features, or none.
     """
 
     name: str
+    compares: Literal["class", "teacher"] | None = None
 
     def __init__(self, weight: float | WeightRamp) -> None:
         super().__init__()
         self.weight = weight
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether its targets come from labels."""
+        return self.compares == "class"
 
     def weight_at(self, progress: float | None) -> float:
         """Factor of the term when the fraction ``progress`` of the run is done; None if that is unknown.
@@ -58,7 +70,7 @@ class RenderingLoss(nn.Module):
 
 @LOSSES.register()
 class ColorLoss(RenderingLoss):
-    """Mean over valid rays and channels of |rendered - target| (PonderV2, eq. 8)."""
+    """Mean over valid rays and channels of |rendered - target|, 0..1, no unit (PonderV2, eq. 8)."""
 
     name = "color_loss"
 
@@ -72,7 +84,11 @@ class ColorLoss(RenderingLoss):
 
 @LOSSES.register()
 class DepthLoss(RenderingLoss):
-    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9)."""
+    """Mean over measured rays of |rendered - measured distance|, metres (PonderV2, eq. 9).
+
+    A surface measured beyond the scene box cannot be rendered: such rays do not count here. That nothing lies in front
+    of it is what ``FreeSpaceLoss`` says.
+    """
 
     name = "depth_loss"
 
@@ -80,15 +96,16 @@ class DepthLoss(RenderingLoss):
         super().__init__(weight)
 
     def forward(self, rendering: Rendering, targets: RayTargets, rays: RayBatch) -> SumAndCount:
-        """Sum over measured rays."""
-        return masked_sum((rendering.distance - targets.distance).abs(), rays.valid & (targets.distance > 0))
+        """Sum over rays whose surface was measured inside the box."""
+        inside = rays.valid & (targets.distance > 0) & (targets.distance <= rays.far)
+        return masked_sum((rendering.distance - targets.distance).abs(), inside)
 
 
 @LOSSES.register()
 class SDFLoss(RenderingLoss):
     """Near a measured surface the SDF is the signed distance to it along the ray (Azinovic et al., arXiv 2104.04532).
 
-    Mean of |t + sdf(t) - d| over samples t with |t - d| <= truncation.
+    Mean of |t + sdf(t) - d|, metres, over samples t with |t - d| <= truncation.
 
     Args:
         weight: Factor of the term.
@@ -112,7 +129,7 @@ class SDFLoss(RenderingLoss):
 class FreeSpaceLoss(RenderingLoss):
     """In front of the band the SDF is at least the truncation (Azinovic et al., arXiv 2104.04532).
 
-    Mean of max(truncation - sdf(t), 0) over samples t < d - truncation.
+    Mean of max(truncation - sdf(t), 0), metres, over samples t < d - truncation.
 
     Args:
         weight: Factor of the term.
@@ -134,7 +151,7 @@ class FreeSpaceLoss(RenderingLoss):
 
 @LOSSES.register()
 class EikonalLoss(RenderingLoss):
-    """A signed distance has a gradient of length 1: mean over samples of (|g| - 1)^2 (IGR, arXiv 2002.10099)."""
+    """A signed distance has a gradient of length 1: mean over samples of (|g| - 1)^2, no unit (IGR, 2002.10099)."""
 
     name = "eikonal_loss"
 

@@ -9,6 +9,7 @@ from pointcept.registry import MODELS
 from pointcept.structures import CameraBatch, RayBatch, RayTargets
 
 _PIXEL_STREAM = 11
+_OTHER_PIXEL_STREAM = 13
 
 
 def camera_rays(
@@ -31,8 +32,9 @@ def camera_rays(
     length = direction_camera.norm(dim=-1)
     rotation, translation = extrinsic[..., :3, :3], extrinsic[..., :3, 3]
     world_from_camera = rotation.transpose(-1, -2)
-    origin = -(world_from_camera @ translation[..., None])[..., 0]
-    direction = direction_camera @ rotation / length[..., None]
+    with torch.autocast(extrinsic.device.type, enabled=False):  # half precision would bend rays by whole pixels
+        origin = -(world_from_camera @ translation[..., None])[..., 0]
+        direction = direction_camera @ rotation / length[..., None]
     return origin, direction, length
 
 
@@ -76,8 +78,12 @@ def make_rays(
     segment = None
     if cameras.segment is not None:
         segment = cameras.segment.flatten(2).gather(2, flat).reshape(batch, -1)
+    view = torch.arange(views, device=pixel.device)[:, None, None].expand(batch, -1, count, -1)
     targets = RayTargets(
-        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3), distance=depth * length, segment=segment
+        color=color.permute(0, 1, 3, 2).reshape(batch, -1, 3),
+        distance=depth * length,
+        segment=segment,
+        pixel=torch.cat((view, pixel), dim=-1).reshape(batch, -1, 3),
     )
     return rays, targets, length
 
@@ -113,20 +119,31 @@ def measured_normals(
 
 @MODELS.register()
 class RaySampler:
-    """Chooses random pixels with measured depth in every view, without replacement (PonderV2, section 3.4).
+    """Chooses random pixels of every view, without replacement: with measured depth alone, or a share of others.
+
+    Indoors depth is dense, and rays go through measured pixels (PonderV2, section 3.4). LiDAR measures few pixels of an
+    image: there a share of the rays goes through those, and the rest anywhere, for colour (UniPAD, arXiv 2310.08370,
+    section 3.4). Rays without measured depth have the target distance 0, which the losses of depth leave out.
 
     Args:
-        num_rays: Rays per view. A view with fewer measured pixels gives all it has; the rest are invalid.
+        num_rays: Rays per view. A view with fewer pixels to choose from gives all it has; the rest are invalid.
         near_m: Distance from the camera at which rays begin, metres.
         with_normals: Also make target normals from the depth images, for ``NormalLoss``.
+        depth_share: Share of a view's rays that go through pixels with measured depth, fewer where the view has fewer;
+            all others go through any pixels of the view. With 1 no ray goes through a pixel without depth.
     """
 
-    def __init__(self, num_rays: int = 256, near_m: float = 0.01, with_normals: bool = False) -> None:
+    def __init__(
+        self, num_rays: int = 256, near_m: float = 0.01, with_normals: bool = False, depth_share: float = 1.0
+    ) -> None:
         if num_rays < 1:
             raise ValueError(f"num_rays must be at least 1: got {num_rays}.")
+        if not 0 <= depth_share <= 1:
+            raise ValueError(f"depth_share must lie in 0..1: got {depth_share}.")
         self.num_rays = num_rays
         self.near_m = near_m
         self.with_normals = with_normals
+        self.depth_share = depth_share
 
     def __call__(
         self, cameras: CameraBatch, box: Float[Tensor, "B 2 3"], seed: Int[Tensor, "B"]
@@ -136,10 +153,19 @@ class RaySampler:
         priority = random.uniform(seed, (views, height * width), stream=_PIXEL_STREAM)
         priority = priority.masked_fill(cameras.depth.flatten(2) <= 0, 2.0)
         count = min(self.num_rays, height * width)
+        if self.depth_share < 1:
+            # The measured pixels first, then any pixel inside the view.
+            num_measured = min(round(self.depth_share * self.num_rays), count)
+            first, where = priority.topk(num_measured, dim=-1, largest=False)
+            row, column = (torch.arange(size, device=priority.device) for size in (height, width))
+            in_view = (row < cameras.size_px[..., :1])[..., :, None] & (column < cameras.size_px[..., 1:])[..., None, :]
+            others = random.uniform(seed, (views, height * width), stream=_OTHER_PIXEL_STREAM)
+            others = others.masked_fill(~in_view.flatten(2), 2.0)
+            priority = others.scatter(2, where, torch.where(first < 2.0, first - 1, others.gather(2, where)))
         chosen_priority, chosen = priority.topk(count, dim=-1, largest=False)
-        measured = (chosen_priority < 2.0).reshape(batch, -1)
+        eligible = (chosen_priority < 2.0).reshape(batch, -1)
         pixel = torch.stack((chosen % width, chosen // width), dim=-1)
         rays, targets, _ = make_rays(cameras, box, pixel, near_m=self.near_m)
         if self.with_normals:
             targets = targets.replace(normal=measured_normals(cameras, pixel))
-        return rays.replace(valid=rays.valid & measured), targets
+        return rays.replace(valid=rays.valid & eligible), targets

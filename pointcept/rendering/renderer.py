@@ -26,7 +26,7 @@ class Rendering(TensorStruct):
     """What R rays of each of B scenes see, and the S samples per ray that it was made of.
 
     Attributes:
-        color: RGB, 0..1, black where nothing was hit.
+        color: RGB, 0..1; where nothing was hit that of the background, or black.
         distance: Expected distance along the ray, metres.
         opacity: Sum of the weights, 0..1.
         sample_distance: Distance along the ray at which the field was evaluated, metres.
@@ -69,6 +69,8 @@ class VolumeRenderer(nn.Module):
         weighting: How much each sample counts.
         sample_position: Evaluate at the middle of each interval, or at its start as PonderV2 does.
         piece_size: Samples evaluated at a time on a CPU; None evaluates all at once and keeps what backward needs.
+        background: Gives the colour (..., 3) seen behind the box from directions (..., 3), such as a ``SkyColor``; a
+            ray sees as much of it as its opacity lacks to 1. None is black, for boxes that hold all there is to see.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class VolumeRenderer(nn.Module):
         weighting: Weighting,
         sample_position: Literal["middle", "start"] = "middle",
         piece_size: int | None = 8192,
+        background: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if sample_position not in ("middle", "start"):
@@ -89,6 +92,7 @@ class VolumeRenderer(nn.Module):
         self.weighting = weighting
         self.sample_position = sample_position
         self.piece_size = piece_size
+        self.background = background
 
     def forward(
         self,
@@ -140,6 +144,9 @@ class VolumeRenderer(nn.Module):
         if self.field.feature_decoder is not None:
             # After the sums, as its last layer is linear.
             results["feature"] = self.field.decode_feature(results.pop("hidden"), results["opacity"])
+        if self.background is not None:
+            open_part = (1 - results["opacity"]).clamp(min=0)[..., None]
+            results["color"] = results["color"] + open_part * self.background(rays.directions)
         return Rendering(sample_distance=distance, **results)
 
     @property
@@ -206,6 +213,7 @@ class NeuSRenderer(VolumeRenderer):
         sample_position: Evaluate at the middle of each interval, or at its start as PonderV2 does.
         initial_sharpness: Slope of the logistic function that turns the SDF into opacity at the start, 1/metre.
         piece_size: Samples evaluated at a time on a CPU; None evaluates all at once and keeps what backward needs.
+        background: As of ``VolumeRenderer``.
     """
 
     def __init__(
@@ -215,8 +223,9 @@ class NeuSRenderer(VolumeRenderer):
         sample_position: Literal["middle", "start"] = "middle",
         initial_sharpness: float = 20.0,
         piece_size: int | None = 8192,
+        background: nn.Module | None = None,
     ) -> None:
-        super().__init__(field, sampler, NeuSWeighting(initial_sharpness), sample_position, piece_size)
+        super().__init__(field, sampler, NeuSWeighting(initial_sharpness), sample_position, piece_size, background)
 
 
 @dataclasses.dataclass(frozen=True)

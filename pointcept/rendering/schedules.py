@@ -1,4 +1,4 @@
-"""Weights of loss terms that change over a run."""
+"""Weights of loss terms, and other numbers, that change over a run."""
 
 import math
 from typing import Literal

@@ -22,6 +22,7 @@ class CameraBatch(TensorStruct):
         extrinsic: camera_from_world, OpenCV axes (x right, y down, z forward), metres.
         size_px: Height and width of each view before padding; (0, 0) for a view that the scene lacks.
         segment: Class id, -1 = ignore; or None.
+        feature: Feature map of each whole view (without its padding) by a frozen image network; or None.
     """
 
     image: Float[Tensor, "_B _V 3 _H _W"]
@@ -30,6 +31,7 @@ class CameraBatch(TensorStruct):
     extrinsic: Float[Tensor, "_B _V 4 4"]
     size_px: Int[Tensor, "_B _V 2"]
     segment: Int[Tensor, "_B _V _H _W"] | None = None
+    feature: Float[Tensor, "_B _V _C _h _w"] | None = None
 
     def __post_init__(self) -> None:
         batch, views, _, height, width = self.image.shape
@@ -47,6 +49,11 @@ class CameraBatch(TensorStruct):
                 f"{name} must have shape {shape} to go with image {tuple(self.image.shape)}: got "
                 f"{None if value is None else tuple(value.shape)}.",
             )
+        require(
+            self.feature is None or (self.feature.ndim == 5 and tuple(self.feature.shape[:2]) == (batch, views)),
+            f"feature must have shape {(batch, views)} + (C, h, w) to go with image {tuple(self.image.shape)}: got "
+            f"{None if self.feature is None else tuple(self.feature.shape)}.",
+        )
 
     @property
     def batch_size(self) -> int:

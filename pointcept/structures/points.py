@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pointcept.structures.base import TensorStruct, require
@@ -73,3 +73,11 @@ class PointBatch(TensorStruct):
         """Cloud that each point belongs to."""
         clouds = torch.arange(self.batch_size, device=self.offset.device)
         return torch.repeat_interleave(clouds, self.counts, output_size=self.num_points)
+
+    def select(self, keep: Bool[Tensor, "_N"]) -> "PointBatch":
+        """The points where ``keep`` holds, with all their data, in their order; clouds may become empty."""
+        index = keep.nonzero()[:, 0]
+        before = torch.cat((self.offset.new_zeros(1), keep.cumsum(0)))
+        parts = {name: getattr(self, name) for name in ("coord", "grid_coord", "feat", "segment", "instance")}
+        parts = {name: None if part is None else part.index_select(0, index) for name, part in parts.items()}
+        return self.replace(offset=before.index_select(0, self.offset), **parts)

@@ -46,6 +46,7 @@ class RayTargets(TensorStruct):
         segment: Class id, -1 = ignore; or None.
         feature: Feature that the ray should see (class embedding, teacher feature), all zero = none; or None.
         normal: Unit normal of the measured surface, towards the camera, world frame, all zero = none; or None.
+        pixel: View, column and row that the ray belongs to, view -1 = none; or None if unknown.
     """
 
     color: Float[Tensor, "_B _R 3"]
@@ -53,3 +54,4 @@ class RayTargets(TensorStruct):
     segment: Int[Tensor, "_B _R"] | None = None
     feature: Float[Tensor, "_B _R _F"] | None = None
     normal: Float[Tensor, "_B _R 3"] | None = None
+    pixel: Int[Tensor, "_B _R 3"] | None = None

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from skimage.measure import marching_cubes
 from torch import nn
 
-from pointcept.structures import SceneBatch
+from pointcept.structures import FeatureVolume, SceneBatch
 from pointcept.visualization.ply import vertex_array, write_ply
 from pointcept.visualization.trimming import observed
 
@@ -118,7 +118,20 @@ def scene_surface(
         The surface, empty where the signed distance keeps its sign or nothing was observed, and the colour of each
         vertex.
     """
-    volume = model.encoder(batch)
+    return volume_surface(model, model.encoder(batch), batch, scene_index, voxel_size_m=voxel_size_m, trim_m=trim_m)
+
+
+@torch.no_grad()
+def volume_surface(
+    model: nn.Module,
+    volume: FeatureVolume,
+    batch: SceneBatch,
+    scene_index: int = 0,
+    *,
+    voxel_size_m: float = 0.05,
+    trim_m: float | None = 0.15,
+) -> tuple[Surface, UInt8[np.ndarray, "_V 3"]]:
+    """As ``scene_surface``, from the volume that the model's encoder made of the batch."""
     sdf, origin = model.sample_sdf(volume, scene_index, voxel_size_m)
     surface = extract_surface(
         sdf.float().cpu().numpy(), origin.double().cpu().numpy(), np.full(3, voxel_size_m, dtype=np.float64)

@@ -100,7 +100,7 @@ def _panel(view: dict[str, np.ndarray], color_note: str, depth_note: str) -> np.
     shown = target_depth[target_depth > 0]
     if shown.size == 0:
         shown = view["depth"][view["depth"] > 0]
-    near, far = _depth_range(shown)
+    near, far = depth_range(shown)
     empty = np.full((*target_depth.shape, 3), MISSING_COLOR, dtype=np.uint8)
     factor = -(-MIN_TILE_WIDTH // target_depth.shape[1])
     rows = [
@@ -121,11 +121,11 @@ def _panel(view: dict[str, np.ndarray], color_note: str, depth_note: str) -> np.
         ],
     ]
     tiles = [[(caption, enlarge(picture, factor)) for caption, picture in row] for row in rows]
-    tiles[0][3] = ("depth scale", _scale_tile(*tiles[0][0][1].shape[:2], near, far))
-    return _grid(tiles)
+    tiles[0][3] = ("depth scale", scale_tile(*tiles[0][0][1].shape[:2], near, far))
+    return tile_grid(tiles)
 
 
-def _depth_range(depth: np.ndarray) -> tuple[float, float]:
+def depth_range(depth: np.ndarray) -> tuple[float, float]:
     """Ends of a scale for these depths, at least a tenth of their middle apart so that noise looks like noise."""
     if depth.size == 0:
         return 0.0, 1.0
@@ -134,7 +134,7 @@ def _depth_range(depth: np.ndarray) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _grid(rows: list[list[tuple[str, np.ndarray]]]) -> np.ndarray:
+def tile_grid(rows: list[list[tuple[str, np.ndarray]]]) -> np.ndarray:
     """Tiles of one size in rows, each under its caption."""
     height, width = rows[0][0][1].shape[:2]
     pitch_y, pitch_x = height + CAPTION_HEIGHT + GAP, width + GAP
@@ -148,7 +148,7 @@ def _grid(rows: list[list[tuple[str, np.ndarray]]]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _scale_tile(height: int, width: int, near: float, far: float) -> np.ndarray:
+def scale_tile(height: int, width: int, near: float, far: float) -> np.ndarray:
     """The colour bar of the depth pictures with five labels in metres."""
     tile = Image.new("RGB", (width, height), BACKGROUND)
     margin, bar_width = FONT_SIZE, 24

@@ -278,6 +278,24 @@ def test_labels_are_optional_and_mapped(tmp_path, frames):
     Image.fromarray(np.full((HEIGHT, WIDTH), 41, np.uint8)).save(frames / "label" / "0.png")
     with pytest.raises(ValueError, match=r"Labels must be NYU40 ids 0..40: .*0.png has 41..41"):
         RGBDSceneDataset(split="train", data_root=tmp_path, num_views=9)[0]
+    Image.fromarray(np.ones((HEIGHT, 2 * WIDTH), np.uint8)).save(frames / "label" / "0.png")
+    with pytest.raises(ValueError, match=r"not another shape: .*label/0.png has \(6, 16\) .*depth of \(6, 8\)"):
+        RGBDSceneDataset(split="train", data_root=tmp_path, num_views=9)[0]
+
+
+def test_a_fraction_of_the_scenes_is_spread_over_the_split(tmp_path):
+    for number in range(10):
+        write_scene(tmp_path, name=f"room{number}", numbers=range(1))
+
+    def names(fraction):
+        dataset = RGBDSceneDataset(split="train", data_root=tmp_path, fraction=fraction)
+        return [scene.name for scene in dataset.scenes]
+
+    assert names(0.01) == names(0.1) == ["room5"]
+    assert names(0.3) == ["room1", "room5", "room8"]
+    assert names(1) == [f"room{number}" for number in range(10)]
+    with pytest.raises(ValueError, match=r"fraction must be above 0 and at most 1: got 0"):
+        names(0)
 
 
 def test_clouds_without_labels_colour_and_normals_are_read(tmp_path, frames):

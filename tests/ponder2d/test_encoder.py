@@ -8,6 +8,7 @@ from pointcept.models.pretraining import Ponder
 from pointcept.ops.voxel_pooling import fit_boxes
 from pointcept.registry import MODELS, build
 from pointcept.rendering import ColorLoss, DepthLoss, NeuSRenderer, NeuSSampler, RaySampler, SDFField
+from pointcept.rendering.rays import camera_rays
 from pointcept.structures import PointBatch, SceneBatch
 from ponder2d.depth import DepthDistribution, with_measured
 from ponder2d.encoder import FusionVolumeEncoder, ImageVolumeEncoder, measured_extent, padded_cameras
@@ -246,3 +247,20 @@ def test_lifted_colour_is_the_mean_colour_of_what_a_voxel_shows():
     assert color.permute(0, 2, 3, 4, 1)[~seen].abs().max() == 0
     with pytest.raises(ValueError, match="lift_depth must be 'predicted', or 'measured' with a depth_head"):
         make_encoder(lift_depth="measured", depth_head=None, depth_weight=0.0)
+
+
+@pytest.mark.parametrize("scheme", ["ProjectionLifting", "SplattingLifting"])
+def test_half_precision_moves_no_ray_and_no_feature(scheme):
+    batch, box = make_batch(), torch.tensor([[[0.0, 0, 0], [4.0, 3, 2]]]).expand(2, -1, -1)
+    encoder = make_encoder(view_transform=dict(type=scheme)).eval()
+    pixel = torch.rand(2, 3, 50, 2) * 30
+    given = []
+    encoder.view_transform.register_forward_pre_hook(lambda module, inputs: given.append(inputs))
+    rays = camera_rays(batch.inputs.intrinsic, batch.inputs.extrinsic, pixel)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for value, expected in zip(camera_rays(batch.inputs.intrinsic, batch.inputs.extrinsic, pixel), rays):
+            assert torch.equal(value, expected)
+        volume, _ = encoder.lift(batch, box)
+    with torch.no_grad():
+        again = encoder.view_transform(*given[0])
+    assert torch.equal(volume.features, again.features) and torch.equal(volume.occupied, again.occupied)

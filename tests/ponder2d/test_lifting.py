@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pointcept.structures import CameraBatch
 from ponder2d.depth import DepthBins, DepthDistribution
@@ -143,7 +144,8 @@ def test_splatting_equals_its_twin() -> None:
     cameras, (features, probability) = ring_of_cameras(), maps()
     features.requires_grad_()
     probability.requires_grad_()
-    volume = SplattingLifting()(features, DepthDistribution(probability, EDGES), cameras, BOX, GRID)
+    lifting = SplattingLifting(chunk_size=97)
+    volume = lifting(features, DepthDistribution(probability, EDGES), cameras, BOX, GRID)
     expected = splatted_by_hand(features, probability, cameras)
     torch.testing.assert_close(volume.features, expected)
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -227,6 +229,39 @@ def test_one_hot_pixels_land_where_their_depth_says() -> None:
         assert len(where) == 1
         center = box[0, 0] + (where[0].flip(0) + 0.5) * 0.1
         assert float((center - expected).abs().max()) <= 0.1  # one voxel
+
+
+class LargestIndex(TorchDispatchMode):
+    """Remembers the number of elements of the largest integer or boolean tensor that is made inside the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = result if isinstance(result, tuple | list) else (result,)
+        indices = (one for one in made if isinstance(one, Tensor) and not one.is_floating_point())
+        self.size = max(self.size, *(one.numel() for one in indices), 0)
+        return result
+
+
+@pytest.mark.parametrize("scheme", [ProjectionLifting, SplattingLifting])
+def test_chunks_bound_the_memory_of_finding_what_is_seen(scheme) -> None:
+    """Few of many voxels are seen, so that only what is looked at to find them can be large."""
+    cameras, (features, probability) = ring_of_cameras(), maps(channels=1)
+    probability = probability.repeat(1, 1, 60, 1, 1) / 60
+    depth = DepthDistribution(probability, torch.linspace(0.3, 4.0, 361, dtype=torch.float64))
+    box = BOX + torch.tensor([0.0, 0.0, 3.0])
+    grid = (40, 40, 10)
+    sizes, volumes = [], []
+    for chunk_size in (2**22, 2000):
+        with LargestIndex() as largest:
+            volumes.append(scheme(chunk_size=chunk_size)(features, depth, cameras, box, grid).features)
+        sizes.append(largest.size)
+    torch.testing.assert_close(volumes[1], volumes[0])
+    num_voxels = 2 * 40 * 40 * 10
+    assert sizes[0] >= 3 * num_voxels and sizes[1] <= num_voxels
 
 
 def test_splatting_without_depth_says_what_to_do() -> None:

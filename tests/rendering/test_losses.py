@@ -1,9 +1,11 @@
 import math
+import re
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from pointcept.registry import LOSSES
 from pointcept.rendering import (
     ColorLoss,
     DepthLoss,
@@ -12,6 +14,7 @@ from pointcept.rendering import (
     FreeSpaceLoss,
     NormalLoss,
     RayContrastLoss,
+    RenderingLoss,
     SDFLoss,
     SemanticLoss,
     SmoothnessLoss,
@@ -47,7 +50,7 @@ def case(valid: tuple[bool, ...] = (True, True), distance: tuple[float, ...] = (
         origins=torch.zeros(1, 2, 3),
         directions=torch.zeros(1, 2, 3),
         near=ones,
-        far=ones,
+        far=3 * ones,
         valid=torch.tensor([list(valid)]),
     )
     return rendering, targets, rays
@@ -68,6 +71,15 @@ def test_depth_by_hand():
     check(DepthLoss(), case(), 0.5 + 0.25, 2)
     check(DepthLoss(), case(distance=(2.0, 0.0)), 0.5, 1)
     check(DepthLoss(), case(valid=(False, True)), 0.25, 1)
+
+
+def test_surfaces_beyond_the_box_have_no_depth_to_render_but_free_space_before_them():
+    rendering, targets, rays = case(distance=(2.0, 4.0))  # the box ends at 3 m
+    total, count = DepthLoss()(rendering, targets, rays)
+    assert count == 1
+    torch.testing.assert_close(total, torch.tensor(0.5))
+    _, free = FreeSpaceLoss(truncation_m=0.2)(rendering, targets, rays)
+    assert free == 6  # all three samples of both rays
 
 
 def test_sdf_band_by_hand():
@@ -215,3 +227,23 @@ def test_a_changing_weight_needs_the_progress():
     assert ColorLoss(WeightRamp(0.0, 4.0)).weight_at(0.25) == 1.0
     with pytest.raises(ValueError, match="The weight of color_loss changes over the run"):
         ColorLoss(WeightRamp(0.0, 4.0)).weight_at(None)
+
+
+TERMS = [
+    ColorLoss, DepthLoss, SDFLoss, FreeSpaceLoss, EikonalLoss, NormalLoss, SmoothnessLoss, FeatureCosineLoss,
+    RayContrastLoss, SemanticLoss,
+]  # fmt: skip
+
+
+def test_every_term_of_the_toolkit_is_listed_here():
+    classes = {LOSSES.get(name) for name in LOSSES.names()}
+    assert {one for one in classes if isinstance(one, type) and issubclass(one, RenderingLoss)} == set(TERMS)
+
+
+@pytest.mark.parametrize("loss", TERMS)
+def test_every_term_has_a_unit_a_source_and_its_own_weight_schedule(loss):
+    assert re.search(r"metres|no unit|nats", loss.__doc__), "the unit"
+    assert re.search(r"PonderV2, eq|\d{4}\.\d{5}", loss.__doc__), "the source"
+    options = {"num_classes": 3} if loss is SemanticLoss else {}
+    assert loss(weight=WeightRamp(1.0, 3.0), **options).weight_at(0.5) == 2.0
+    assert loss(**options).uses_labels == (loss is SemanticLoss)

@@ -120,6 +120,50 @@ def test_other_seeds_choose_other_pixels():
     assert not torch.equal(first.directions, other.directions)
 
 
+def lidar_like(views: int = 2, height: int = 20, width: int = 30) -> torch.Tensor:
+    """One pixel in ten has depth, all of 2 m."""
+    generator = torch.Generator().manual_seed(2)
+    return 2.0 * (torch.rand(views, height, width, generator=generator) < 0.1)
+
+
+def test_a_share_of_the_rays_goes_through_measured_pixels_and_the_rest_anywhere():
+    cameras = make_cameras(lidar_like())
+    rays, targets = RaySampler(num_rays=40, depth_share=0.5)(cameras, BOX, SEED)
+    measured = (targets.distance > 0).view(2, 40)
+    assert rays.valid.all()
+    assert (measured[:, :20]).all()  # they come first
+    assert 0 < measured[:, 20:].sum() < 12  # of 40 random pixels one in ten has depth
+    for view in rays.directions.view(2, 40, 3):
+        assert torch.unique(view, dim=0).shape[0] == 40  # no pixel twice
+    column_spread = rays.directions.view(2, 40, 3)[:, 20:, 1]
+    assert column_spread.max() > 0.7 and column_spread.min() < -0.7  # both sides of the image
+
+
+def test_views_with_few_measured_pixels_fill_up_with_others_and_never_with_padding():
+    depth = torch.zeros(2, 6, 8)
+    depth[0, 2, 3] = depth[0, 5, 1] = 1.0
+    cameras = make_cameras(depth, size=((6, 8), (2, 3)))
+    rays, targets = RaySampler(num_rays=10, depth_share=0.5)(cameras, BOX, SEED)
+    assert rays.valid.view(2, 10).sum(dim=1).tolist() == [10, 6]
+    assert (targets.distance > 0).view(2, 10).sum(dim=1).tolist() == [2, 0]
+    none, targets = RaySampler(num_rays=10, depth_share=0.0)(cameras, BOX, SEED)
+    assert none.valid.view(2, 10).sum(dim=1).tolist() == [10, 6]
+
+
+def test_the_default_takes_measured_pixels_alone_and_the_same_ones_as_ever():
+    cameras = make_cameras(lidar_like())
+    rays, targets = RaySampler(num_rays=10)(cameras, BOX, SEED)
+    assert (targets.distance > 0).all() and rays.valid.all()
+    half, _ = RaySampler(num_rays=20, depth_share=0.5)(cameras, BOX, SEED)
+    first = half.directions.view(2, 20, 3)[:, :10].reshape(1, 20, 3)
+    assert torch.equal(first, rays.directions)  # the measured share is drawn as all of them are
+
+
+def test_a_share_is_a_share():
+    with pytest.raises(ValueError, match=r"depth_share must lie in 0..1: got 1.5"):
+        RaySampler(depth_share=1.5)
+
+
 def test_no_rays_are_refused():
     with pytest.raises(ValueError, match="num_rays must be at least 1: got 0"):
         RaySampler(num_rays=0)

@@ -11,6 +11,7 @@ from pointcept.rendering import (
     NeuSWeighting,
     OccupancySampler,
     SDFField,
+    SkyColor,
     UniformSampler,
     UniSurfWeighting,
     VolSDFWeighting,
@@ -247,3 +248,30 @@ def test_a_distance_that_is_none_or_off_the_ray_guides_no_samples(measured):
     found = renderer(volume, rays, None, distance).sample_distance
     torch.testing.assert_close(found[0, 1], uniform[0, 1])
     torch.testing.assert_close(found[1], guided[1])
+
+
+@pytest.mark.parametrize("piece_size", [7, None])
+def test_the_background_fills_what_opacity_leaves_open(piece_size):
+    rays, volume, seed = make_rays(9), make_volume(), torch.tensor([1, 2])
+    plain = make_renderer(piece_size=piece_size)(volume, rays, seed)
+    sky = SkyColor(8)
+    renderer = make_renderer(piece_size=piece_size)
+    renderer.background = sky
+    rendering = renderer(volume, rays, seed)
+    expected = plain.color + (1 - plain.opacity)[..., None] * sky(rays.directions)
+    torch.testing.assert_close(rendering.color, expected)
+    assert (plain.opacity < 0.999).any()
+    rendering.color.sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in sky.parameters())
+    chunk = renderer.render_chunks(volume, rays, chunk_size=4)[0]
+    assert (chunk.color >= plain.color.new_zeros(())).all() and (chunk.color <= 1 + 1e-5).all()
+
+
+def test_the_sky_depends_on_the_direction_alone():
+    torch.manual_seed(0)
+    sky = SkyColor(8)
+    directions = torch.nn.functional.normalize(torch.randn(2, 5, 3), dim=-1)
+    color = sky(directions)
+    assert color.shape == (2, 5, 3) and (color > 0).all() and (color < 1).all()
+    torch.testing.assert_close(sky(directions.flip(1)).flip(1), color)
+    assert not torch.allclose(color[0, 0], color[0, 1])

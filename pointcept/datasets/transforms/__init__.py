@@ -7,9 +7,12 @@ from pointcept.datasets.transforms.color import (
     NormalizeColor,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
-from pointcept.datasets.transforms.features import Collect
+from pointcept.datasets.transforms.elastic import ElasticDistortion
+from pointcept.datasets.transforms.feature_maps import LoadFeatureMaps
+from pointcept.datasets.transforms.features import Collect, FillMissing, ToTensor
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
+    PointClip,
     RandomFlip,
     RandomJitter,
     RandomRotate,
@@ -17,6 +20,7 @@ from pointcept.datasets.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
+from pointcept.datasets.transforms.labels import UnifyLabels
 from pointcept.datasets.transforms.sampling import (
     GridSample,
     PointRangeFilter,
@@ -24,7 +28,7 @@ from pointcept.datasets.transforms.sampling import (
     ShufflePoint,
     SphereCrop,
 )
-from pointcept.datasets.transforms.views import RandomViewColor
+from pointcept.datasets.transforms.views import RandomViewColor, RandomViewCrop, RandomViewFlip
 
 __all__ = [
     "CenterShift",
@@ -32,9 +36,13 @@ __all__ = [
     "ChromaticJitter",
     "ChromaticTranslation",
     "Collect",
+    "ElasticDistortion",
     "EmptyCloudError",
+    "FillMissing",
     "GridSample",
+    "LoadFeatureMaps",
     "NormalizeColor",
+    "PointClip",
     "PointRangeFilter",
     "RandomDropout",
     "RandomFlip",
@@ -44,8 +52,12 @@ __all__ = [
     "RandomScale",
     "RandomShift",
     "RandomViewColor",
+    "RandomViewCrop",
+    "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
+    "ToTensor",
     "Transform",
+    "UnifyLabels",
     "apply_transforms",
 ]

@@ -6,6 +6,7 @@ from pointcept.engines.hooks.evaluation import EvaluationHook
 from pointcept.engines.hooks.information import InformationWriter
 from pointcept.engines.hooks.mesh import MeshWriter
 from pointcept.engines.hooks.panels import PanelWriter
+from pointcept.engines.hooks.snapshots import SnapshotWriter
 from pointcept.engines.hooks.tensorboard import TensorBoardWriter
 from pointcept.engines.hooks.timer import IterationTimer
 
@@ -18,5 +19,6 @@ __all__ = [
     "IterationTimer",
     "MeshWriter",
     "PanelWriter",
+    "SnapshotWriter",
     "TensorBoardWriter",
 ]

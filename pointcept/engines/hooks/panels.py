@@ -47,10 +47,14 @@ class PanelWriter(Hook):
         if is_main_process():
             evaluation.observers.append(self._observe)
 
+    def paint(self, output: dict[str, Tensor], batch: SceneBatch) -> list[tuple[str, np.ndarray]]:
+        """Names and pictures (H, W, 3) of the views of one batch; others than renderings override it."""
+        return rendering_panels(output, batch)
+
     def _observe(self, output: dict[str, Tensor], batch: SceneBatch) -> None:
         self._has_evaluated = True
         if self._is_due() and len(self._panels) < self._num_views:
-            self._panels += rendering_panels(output, batch)[: self._num_views - len(self._panels)]
+            self._panels += self.paint(output, batch)[: self._num_views - len(self._panels)]
 
     def after_epoch(self) -> None:
         """Writes what was seen in an evaluation of this epoch."""

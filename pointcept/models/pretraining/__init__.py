@@ -1,5 +1,6 @@
 """Pre-training methods."""
 
 from pointcept.models.pretraining.ponder import Ponder
+from pointcept.models.pretraining.teacher import TimmTeacher
 
-__all__ = ["Ponder"]
+__all__ = ["Ponder", "TimmTeacher"]

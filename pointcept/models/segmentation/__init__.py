@@ -1,5 +1,6 @@
 """Semantic segmentation of point clouds: the model and its losses."""
 
+from pointcept.models.segmentation.dataset_heads import DatasetHeads, DecoupledHeads, LanguageHeads
 from pointcept.models.segmentation.lora_segmentor import LoRASegmentor
 from pointcept.models.segmentation.losses import (
     CrossEntropyLoss,
@@ -8,13 +9,19 @@ from pointcept.models.segmentation.losses import (
     LovaszLoss,
     SegmentationLoss,
 )
+from pointcept.models.segmentation.prompt_segmentor import DecoupledPromptSegmentor, LanguagePromptSegmentor
 from pointcept.models.segmentation.segmentor import Segmentor
 from pointcept.models.segmentation.stage_decoder import StageDecoder
 
 __all__ = [
     "CrossEntropyLoss",
+    "DatasetHeads",
+    "DecoupledHeads",
+    "DecoupledPromptSegmentor",
     "DiceLoss",
     "FocalLoss",
+    "LanguageHeads",
+    "LanguagePromptSegmentor",
     "LoRASegmentor",
     "LovaszLoss",
     "SegmentationLoss",

@@ -1,0 +1,334 @@
+"""The trainings of the transfer benchmark: presets, settings of labels, and the config of each run."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointcept.config import load_config
+from pointcept.datasets.base import list_scenes
+from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms
+
+PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
+METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe")
+CHECKPOINT = Path("model/model_last.pth")
+_PROBE = ("model.freeze_backbone=True", "model.normalize_features=True", "model.hyper_column=True")
+_LABEL_ORDER_SEED = 0  # which scenes and points have labels is the same for all runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Sizes of everything.
+
+    Attributes:
+        num_train: Rooms for pre-training, of which some are labelled.
+        num_val: Rooms that are scored.
+        frame_size: Height and width of the frames, pixels.
+        num_frames: Frames per room.
+        grid_size: Voxel edge of the network's input, metres.
+        backbones: Config of each backbone by the name it has on the command line.
+        grid_shape: Voxels of the rendered volume along x, y and z.
+        num_views: Frames per room in a pre-training step.
+        num_rays: Rays per frame.
+        mask_ratio: Share of the blocks whose colours and normals pre-training hides. Where little is hidden, rendering
+            needs no more than what the input says, and the backbone learns little beyond it.
+        pretraining_steps: Optimizer steps of a pre-training.
+        batch_size: Rooms per step, of pre-training and fine-tuning.
+        point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
+        steps: Optimizer steps of fine-tuning.
+        probe_steps: Optimizer steps of a linear probe.
+        ladder: Lengths of the trainings from scratch, times ``steps``; the last ones show that more does not help.
+        lr: Largest learning rate of fine-tuning, and of training from scratch.
+        probe_lr: That of linear probes.
+        num_worker: Loading processes of a run.
+    """
+
+    num_train: int
+    num_val: int
+    frame_size: tuple[int, int]
+    num_frames: int
+    grid_size: float
+    backbones: Mapping[str, Mapping[str, Any]]
+    grid_shape: tuple[int, int, int]
+    num_views: int
+    num_rays: int
+    mask_ratio: float
+    pretraining_steps: int
+    batch_size: int
+    point_max: int | None
+    steps: int
+    probe_steps: int
+    ladder: tuple[float, ...]
+    lr: float = 2e-3
+    probe_lr: float = 1e-2
+    num_worker: int = 0
+
+
+_TRANSFORMER = {
+    "type": "ptv3_tiny",
+    "in_channels": 6,
+    "dec_channels": (32, 64, 96),
+    "dec_num_head": (1, 2, 3),
+    "norm_momentum": 0.1,
+}
+
+
+def _sparse_unet(base_channels: int, channels: Sequence[int]) -> dict[str, Any]:
+    return {
+        "type": "SpUNet-v1m1",
+        "in_channels": 6,
+        "base_channels": base_channels,
+        "channels": tuple(channels),
+        "layers": (1,) * len(channels),
+        "norm_momentum": 0.1,
+    }
+
+
+PRESETS = {
+    "small": Preset(
+        num_train=100,
+        num_val=12,
+        frame_size=(90, 120),
+        num_frames=16,
+        grid_size=0.1,
+        backbones={"spunet": _sparse_unet(16, (16, 32, 48, 64, 64, 48, 32, 32)), "ptv3": _TRANSFORMER},
+        grid_shape=(40, 40, 20),
+        num_views=3,
+        num_rays=128,
+        mask_ratio=0.75,
+        pretraining_steps=600,
+        batch_size=2,
+        point_max=4000,
+        steps=200,
+        probe_steps=100,
+        ladder=(0.5, 1.0, 2.0),
+    ),
+    "full": Preset(
+        num_train=400,
+        num_val=40,
+        frame_size=(120, 160),
+        num_frames=24,
+        grid_size=0.06,
+        backbones={
+            "spunet": _sparse_unet(32, (32, 64, 96, 128, 128, 96, 64, 64)),
+            "ptv3": {"type": "ptv3_tiny", "in_channels": 6},
+        },
+        grid_shape=(64, 64, 32),
+        num_views=4,
+        num_rays=256,
+        mask_ratio=0.75,
+        pretraining_steps=2000,
+        batch_size=8,
+        point_max=None,
+        steps=250,
+        probe_steps=100,
+        ladder=(1.0, 2.0),
+        num_worker=4,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What may be used of the training scenes' labels.
+
+    Attributes:
+        name: For folders and tables, such as ``"10%"`` or ``"50pts"``.
+        fraction: Share of the scenes.
+        points: Labelled points of each scene; None for all.
+    """
+
+    name: str
+    fraction: float
+    points: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        folder: Name of its folder.
+        config: Name of its config.
+        overrides: Options of the config.
+        seed: Of everything random but the data.
+        backbone: Its name in the preset.
+        labels: Which labels it uses; empty for a pre-training.
+        method: One of ``METHODS``, or ``"pretraining"``.
+        length: Steps, times those of the preset.
+    """
+
+    folder: str
+    config: str
+    overrides: tuple[str, ...]
+    seed: int
+    backbone: str
+    labels: str
+    method: str
+    length: float = 1.0
+
+
+class Plan:
+    """All runs of a benchmark.
+
+    Args:
+        folder: Where runs, splits and, without ``data_root``, rooms go.
+        preset: Sizes.
+        data_root: Scenes with frames in the layout of ``RGBDSceneDataset``, splits ``train`` and ``val``; None makes
+            synthetic rooms.
+    """
+
+    def __init__(self, folder: Path, preset: Preset, data_root: Path | None = None) -> None:
+        self.folder = folder.absolute()
+        self.preset = preset
+        if data_root is None:
+            data_root = self.folder / "rooms"
+            self._dataset = {
+                "type": "SyntheticRoomDataset",
+                "num_train": preset.num_train,
+                "num_val": preset.num_val,
+                "frame_size": preset.frame_size,
+                "num_frames": preset.num_frames,
+            }
+            settings = RoomSettings(image_size=tuple(preset.frame_size), num_frames=preset.num_frames)
+            ensure_synthetic_rooms(data_root, preset.num_train, preset.num_val, settings=settings)
+        else:
+            self._dataset = {"type": "RGBDSceneDataset", "image_size": preset.frame_size}
+        self._dataset["data_root"] = str(data_root.absolute())
+        self._scenes = list_scenes(data_root, "train")
+
+    def pretraining(self, backbone: str, seed: int) -> Run:
+        """The pre-training of a backbone by rendering, without labels."""
+        preset = self.preset
+        train, val = self._data(PRETRAINING, "train"), self._data(PRETRAINING, "val")
+        train |= {"num_views": preset.num_views, "segment_key": None}
+        train["loop"] = _loop(preset.pretraining_steps, preset.batch_size, len(self._scenes))
+        val |= {"num_views": 1, "segment_key": None}
+        overrides = (
+            f"data={ {'train': train, 'val': val}!r}",
+            f"model.encoder.backbone={dict(preset.backbones[backbone])!r}",
+            f"model.encoder.grid_shape={preset.grid_shape}",
+            f"model.encoder.projection.in_channels={_width(preset.backbones[backbone])}",
+            f"model.encoder.mask.ratio={preset.mask_ratio}",
+            f"model.ray_sampler.num_rays={preset.num_rays}",
+            *self._common({"type": "RenderingEvaluator"}),
+        )
+        return Run(f"pretraining-{backbone}-seed{seed}", PRETRAINING, overrides, seed, backbone, "", "pretraining")
+
+    def transfer(
+        self, backbone: str, labels: Labels, method: str, seed: int, pretraining: Run, length: float = 1
+    ) -> Run:
+        """A training with labels: from scratch or pre-trained, of everything or of a linear probe."""
+        preset = self.preset
+        is_probe = method.endswith("_probe")
+        steps = preset.probe_steps if is_probe else round(preset.steps * length)
+        lr = preset.probe_lr if is_probe else preset.lr
+        overrides = (
+            f"data={ {'train': self._labelled(labels, steps), 'val': self._data(SEGMENTATION, 'val')}!r}",
+            "test=None",
+            f"model.backbone={dict(preset.backbones[backbone])!r}",
+            *(_PROBE if is_probe else ()),
+            f"optimizer.lr={lr}",
+            f"scheduler.max_lr={lr}",
+            *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}),
+            *((f"weight={str(self.folder / pretraining.folder / CHECKPOINT)!r}",) if "pretrained" in method else ()),
+        )
+        folder = f"{backbone}-{labels.name}-{method}-x{length:g}-seed{seed}"
+        return Run(folder, SEGMENTATION, overrides, seed, backbone, labels.name, method, length)
+
+    def rays(self, steps: int) -> int:
+        """Rays of a pre-training of so many steps."""
+        return steps * self.preset.batch_size * self.preset.num_views * self.preset.num_rays
+
+    def _common(self, evaluator: Mapping[str, Any]) -> tuple[str, ...]:
+        hooks = [
+            {"type": "CheckpointLoader"},
+            {"type": "IterationTimer"},
+            {"type": "InformationWriter", "log_every": 25},
+            {"type": "EvaluationHook", "evaluator": dict(evaluator)},
+        ]
+        if evaluator["type"] == "RenderingEvaluator":
+            hooks.append({"type": "CheckpointSaver"})
+        sizes = {
+            "batch_size": self.preset.batch_size,
+            "epoch": 1,
+            "eval_epoch": 1,
+            "num_worker": self.preset.num_worker,
+        }
+        return (*(f"{name}={value}" for name, value in sizes.items()), f"hooks={hooks!r}")
+
+    def _data(self, config: str, split: str) -> dict[str, Any]:
+        """A data set of a config, read from this plan's scenes and with its voxel size."""
+        found = load_config(config).to_plain()["data"][split]
+        kept = {key: found[key] for key in ("transform", "num_views", "view_split") if key in found}
+        for transform in kept["transform"]:
+            if transform["type"] == "GridSample":
+                transform["grid_size"] = self.preset.grid_size
+        return {**self._dataset, "split": split, **kept}
+
+    def _labelled(self, labels: Labels, steps: int) -> dict[str, Any]:
+        """The training set of which only some scenes or points have labels."""
+        rng = np.random.default_rng(_LABEL_ORDER_SEED)
+        order = rng.permutation(len(self._scenes))  # so that each share contains the smaller ones
+        count = max(1, round(labels.fraction * len(self._scenes)))
+        scenes = [self._scenes[index] for index in sorted(order[:count])]
+        data = self._data(SEGMENTATION, "train") | {"loop": _loop(steps, self.preset.batch_size, count)}
+        if self.preset.point_max is not None:
+            place = next(i for i, entry in enumerate(data["transform"], start=1) if entry["type"] == "GridSample")
+            data["transform"].insert(place, {"type": "SphereCrop", "point_max": self.preset.point_max})
+        splits = self.folder / "splits"
+        splits.mkdir(parents=True, exist_ok=True)
+        if count < len(self._scenes):
+            path = splits / f"{labels.name}.json"
+            path.write_text(json.dumps([f"train/{scene.name}" for scene in scenes]))
+            data["split"] = str(path)
+        if labels.points is not None:
+            path = splits / f"{labels.name}_rows.json"
+            if not path.is_file():
+                path.write_text(json.dumps({scene.name: _rows(scene, labels.points, rng) for scene in scenes}))
+            data["labelled_points"] = str(path)
+        return data
+
+
+def label_settings(fractions: Sequence[float], points: Sequence[int]) -> list[Labels]:
+    """Shares of the scenes with all their labels, and all scenes with few labelled points each.
+
+    Raises:
+        ValueError: a share lies outside 0..100, or a number of points is not positive.
+    """
+    for name, values, highest in (("fractions", fractions, 100.0), ("points", points, np.inf)):
+        wrong = [value for value in values if not 0 < value <= highest]
+        if wrong:
+            raise ValueError(f"{name} must be above 0 and at most {highest:g}: got {wrong}.")
+    scenes = [Labels(f"{value:g}%", value / 100) for value in fractions]
+    return scenes + [Labels(f"{value}pts", 1.0, value) for value in points]
+
+
+def transfers(
+    plan: Plan, backbone: str, labels: Labels, methods: Sequence[str], seed: int, pretraining: Run
+) -> Iterator[Run]:
+    """The runs of one backbone, setting of labels and seed."""
+    for method in methods:
+        lengths = plan.preset.ladder if method == "scratch" else (1.0,)
+        for length, name in itertools.product(lengths, [method]):
+            yield plan.transfer(backbone, labels, name, seed, pretraining, length)
+
+
+def _rows(scene: Path, count: int, rng: np.random.Generator) -> list[int]:
+    labelled = np.flatnonzero(np.load(scene / "segment20.npy", allow_pickle=False).reshape(-1) >= 0)
+    return sorted(rng.choice(labelled, min(count, len(labelled)), replace=False).tolist())
+
+
+def _loop(steps: int, batch_size: int, num_scenes: int) -> int:
+    return max(1, round(steps * batch_size / num_scenes))
+
+
+def _width(backbone: Mapping[str, Any]) -> int:
+    """Channels of a backbone's features."""
+    from pointcept.registry import MODELS, build
+
+    return build(dict(backbone), "backbone", MODELS).out_channels

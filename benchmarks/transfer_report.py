@@ -1,0 +1,158 @@
+"""What the transfer benchmark found: one table and one plot, with mean and spread over seeds."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+TITLES = {
+    "scratch": "from scratch",
+    "pretrained": "pre-trained, fine-tuned",
+    "random_probe": "random, linear probe",
+    "pretrained_probe": "pre-trained, linear probe",
+}
+_COLORS = {"scratch": "tab:gray", "pretrained": "tab:blue", "random_probe": "silver", "pretrained_probe": "tab:cyan"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes:
+        backbone: Its name.
+        labels: Name of the setting of labels.
+        method: One of ``METHODS``, or ``"pretraining"``.
+        length: Steps, times those of the preset.
+        seed: Its seed.
+        figures: ``mIoU`` (0..1), ``steps``, ``seconds`` and others.
+    """
+
+    backbone: str
+    labels: str
+    method: str
+    length: float
+    seed: int
+    figures: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The mean over seeds of one method in one setting.
+
+    Attributes:
+        backbone: Its name.
+        labels: Name of the setting of labels.
+        method: One of ``METHODS``.
+        length: Steps, times those of the preset.
+        steps: Optimizer steps.
+        miou: Mean of the mIoU, per cent.
+        spread: Standard deviation of the mIoU over seeds (of the sample), points; 0 for one seed.
+        seeds: Number of seeds.
+        seconds: Mean time of a run.
+        is_converged: Of trainings from scratch: whether the next longer one is not better by more than its spread.
+    """
+
+    backbone: str
+    labels: str
+    method: str
+    length: float
+    steps: float
+    miou: float
+    spread: float
+    seeds: int
+    seconds: float
+    is_converged: bool | None = None
+
+
+def summarize(results: Iterable[Result]) -> list[Row]:
+    """One row for each backbone, setting, method and length, in the order in which they came first."""
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        if result.method != "pretraining":
+            key = (result.backbone, result.labels, result.method, result.length)
+            groups.setdefault(key, []).append(result)
+    rows = []
+    for key, found in groups.items():
+        miou = [100 * result.figures["mIoU"] for result in found]
+        spread = statistics.stdev(miou) if len(miou) > 1 else 0.0
+        steps, seconds = (statistics.fmean(r.figures[name] for r in found) for name in ("steps", "seconds"))
+        rows.append(Row(*key, steps, statistics.fmean(miou), spread, len(miou), seconds))
+    return [dataclasses.replace(row, is_converged=_converged(row, rows)) for row in rows]
+
+
+def _converged(row: Row, rows: Sequence[Row]) -> bool | None:
+    same = [r for r in rows if (r.backbone, r.labels, r.method) == (row.backbone, row.labels, row.method)]
+    longer = [r for r in same if r.length > row.length]
+    if row.method != "scratch" or not longer:
+        return None
+    next_longer = min(longer, key=lambda r: r.length)
+    return next_longer.miou - row.miou <= max(row.spread, next_longer.spread)
+
+
+def best_scratch(rows: Iterable[Row], backbone: str, labels: str) -> Row | None:
+    """The best of the trainings from scratch, whatever its length; None where there is none."""
+    found = [r for r in rows if (r.backbone, r.labels, r.method) == (backbone, labels, "scratch")]
+    return max(found, key=lambda row: row.miou, default=None)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table; gains are over the best training from scratch, or the random frozen backbone."""
+    lines = [
+        "| backbone | labels | method | steps | mIoU (mean ± spread) | gain | converged | seeds | seconds |",
+        "|---|---|---|---:|---:|---:|---|---:|---:|",
+    ]
+    for row in rows:
+        reference = None
+        if row.method == "pretrained":
+            reference = best_scratch(rows, row.backbone, row.labels)
+        elif row.method == "pretrained_probe":
+            same = (row.backbone, row.labels, "random_probe")
+            reference = next((r for r in rows if (r.backbone, r.labels, r.method) == same), None)
+        gain = "" if reference is None else f"{row.miou - reference.miou:+.1f}"
+        converged = {None: "", True: "yes", False: "no"}[row.is_converged]
+        lines.append(
+            f"| {row.backbone} | {row.labels} | {TITLES[row.method]} | {row.steps:.0f} | {row.miou:.1f} ± "
+            f"{row.spread:.1f} | {gain} | {converged} | {row.seeds} | {row.seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draws the mean with its spread over the settings of labels, one panel for each backbone.
+
+    Of trainings from scratch the best length is drawn.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    backbones = list(dict.fromkeys(row.backbone for row in rows))
+    labels = list(dict.fromkeys(row.labels for row in rows))
+    figure, axes = pyplot.subplots(1, len(backbones), figsize=(5.5 * len(backbones), 4), squeeze=False, sharey=True)
+    for axis, backbone in zip(axes[0], backbones, strict=True):
+        for offset, method in enumerate(TITLES):
+            found = [_drawn(rows, backbone, label, method) for label in labels]
+            place = [i + 0.06 * (offset - 1.5) for i, row in enumerate(found) if row is not None]
+            found = [row for row in found if row is not None]
+            if found:
+                mean, spread = [row.miou for row in found], [row.spread for row in found]
+                axis.errorbar(place, mean, spread, marker="o", capsize=3, label=TITLES[method], color=_COLORS[method])
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set_xlabel("labelled scenes, or labelled points of every scene")
+        axis.set_title(backbone)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("mIoU of the validation rooms, %")
+    axes[0][0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _drawn(rows: Sequence[Row], backbone: str, labels: str, method: str) -> Row | None:
+    if method == "scratch":
+        return best_scratch(rows, backbone, labels)
+    return next((r for r in rows if (r.backbone, r.labels, r.method) == (backbone, labels, method)), None)

@@ -1,0 +1,22 @@
+# Depth from one image with ConvNeXt-T, from scratch or from a pre-trained backbone and neck:
+#   sh scripts/train.sh -c ponder2d/depth-convnext -w exp/ponder2d/pretrain-ponder-convnext/model/model_last.pth
+_base_ = ["../_base_/transfer2d_indoor.py"]
+
+model = dict(
+    type="DepthEstimator",
+    near_m=0.2,
+    far_m=10.0,
+    backbone=dict(type="TimmBackbone", name="convnext_tiny", drop_path_rate=0.1),
+    neck=dict(type="FeaturePyramid", in_channels=(96, 192, 384, 768), in_strides=(4, 8, 16, 32), out_channels=64),
+    criterion=dict(type="ScaleInvariantLogLoss", focus=0.85),
+)
+
+hooks = [
+    dict(type="CheckpointLoader"),
+    dict(type="IterationTimer"),
+    dict(type="InformationWriter"),
+    dict(type="TensorBoardWriter"),
+    dict(type="EvaluationHook", evaluator=dict(type="DepthEvaluator")),
+    dict(type="TaskPanelWriter", num_views=8),
+    dict(type="CheckpointSaver", save_every_minutes=5.0),
+]
