@@ -141,7 +141,8 @@ def test_the_result_has_the_declared_width_and_the_order_of_the_input(name, num_
 @torch.no_grad()
 def test_a_cloud_gives_the_same_alone_and_in_a_batch(name):
     model = make(name)
-    clouds = [cloud(250, 1), cloud(1, 2), cloud(0, 3), cloud(150, 4), cloud(0, 5)]
+    # empty at the start, in the middle and at the end; one point; fewer points than a window
+    clouds = [cloud(0, 6), cloud(250, 1), cloud(1, 2), cloud(0, 3), cloud(150, 4), cloud(9, 7), cloud(0, 5)]
     together = model(points_of(name, *clouds)).feat
     assert_close(together, torch.cat([model(points_of(name, c)).feat for c in clouds]))
 
@@ -305,6 +306,36 @@ def test_a_frozen_backbone_is_the_same_after_a_training_step(name):
     assert all(module.training for module in model["backbone"].modules()) and not is_frozen(model["backbone"])
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not copied["backbone"].training  # the copy has its own state
+
+
+@backbones
+@torch.no_grad()
+@pytest.mark.parametrize("shift", [(-64, -8, -1600), (2**40, -(2**33), 2**31)], ids=["negative", "beyond 32 bits"])
+def test_a_cloud_may_lie_anywhere(name, shift):
+    """Moved by whole coarsest voxels; outside [0, 2^16) networks see a cloud from its own corner."""
+    model, near = make(name), points_of(name, cloud(200, 1) + 8, cloud(90, 2))
+    moved = near.grid_coord + torch.tensor(shift) * (torch.arange(290) < 200)[:, None]
+    at_corner = near.grid_coord - 8 * (torch.arange(290) < 200)[:, None]
+    assert_close(model(near.replace(grid_coord=moved)).feat, model(near.replace(grid_coord=at_corner)).feat)
+
+
+@backbones
+@torch.no_grad()
+def test_points_of_one_voxel_count_as_their_mean(name):
+    model, points = make(name), points_of(name, cloud(100, 1))
+    change = torch.linspace(-1, 1, 100)[:, None].expand(-1, IN_CHANNELS)
+    twice = points_of(name, cloud(100, 1).repeat(2, 1))
+    twice = twice.replace(feat=torch.cat([points.feat + change, points.feat - change]))
+    assert_close(model(twice).feat, model(points).feat.repeat(2, 1))
+
+
+@backbones
+def test_features_that_are_no_numbers_are_named(name):
+    points = points_of(name, cloud(5, 1), cloud(9, 2))
+    feat = points.feat.clone()
+    feat[6, 2], feat[8, 2] = float("nan"), float("inf")
+    with pytest.raises(ValueError, match=r"finite numbers: 2 of 14 .* columns \[2\] of feat and clouds \[1\].* row 6"):
+        make(name)(points.replace(feat=feat))
 
 
 @backbones

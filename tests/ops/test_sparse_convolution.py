@@ -1,10 +1,22 @@
 """Sparse convolution layers against dense ones, values and gradients."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pointcept.ops.sparse import SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d, VoxelSet, voxelize
+from pointcept.ops.sparse import (
+    SparseConv3d,
+    SparseInverseConv3d,
+    SparseTensor,
+    SubMConv3d,
+    VoxelSet,
+    global_mean_pool,
+    max_pool,
+    mean_pool,
+    voxelize,
+)
 from pointcept.ops.sparse.convolution import sparse_convolution
 
 EXTENT, CLOUDS = 6, 2
@@ -127,6 +139,34 @@ def test_gradients_agree_with_finite_differences(channels):
     assert torch.autograd.gradcheck(
         lambda f, w: sparse_convolution(f, w, maps.down, maps.up), (features, down), fast_mode=True
     )
+
+
+def layers_of(channels: int):
+    """Every layer as a function of the features, and the number of rows that it takes."""
+    x = random_tensor(channels, count=12)
+    strided = x.voxels.strided(2, 2)
+    coarse = strided.voxels
+    torch.manual_seed(0)
+    inverse = SparseInverseConv3d(channels, 2).double()
+    convolutions = (SubMConv3d(channels, 2), SubMConv3d(channels, 2, 1), SparseConv3d(channels, 2, 3, 2, padding=1))
+    for layer in (convolution.double() for convolution in convolutions):
+        yield layer, len(x.voxels), lambda f, layer=layer: layer(x.replace(f)).features
+    yield inverse, len(coarse), lambda f: inverse(SparseTensor(f, coarse), x.voxels).features
+    for pool in (max_pool, mean_pool):
+        yield None, len(x.voxels), lambda f, pool=pool: pool(x.replace(f)).features
+    yield None, len(x.voxels), lambda f: global_mean_pool(x.replace(f))
+
+
+@pytest.mark.parametrize("channels", [2, 9])
+def test_gradients_of_every_layer_agree_with_finite_differences(channels):
+    for layer, num_rows, function in layers_of(channels):
+        generator = torch.Generator().manual_seed(3)
+        features = torch.randn(num_rows, channels, generator=generator, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(function, features, fast_mode=True)
+        if layer is not None:
+            parameters = tuple(layer.parameters())
+            of_parameters = functools.partial(lambda function, fixed, *_: function(fixed), function, features.detach())
+            assert torch.autograd.gradcheck(of_parameters, parameters, fast_mode=True)
 
 
 def test_only_the_gradient_that_is_asked_for_is_made():

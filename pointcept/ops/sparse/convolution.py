@@ -62,7 +62,12 @@ def sparse_convolution(
     )
 
 
-@torch.library.custom_op("pointcept::sparse_convolution", mutates_args=())
+@torch.library.custom_op(
+    "pointcept::sparse_convolution",
+    mutates_args=(),
+    schema="(Tensor features, Tensor weight, Tensor table, Tensor[] plan, Tensor[] backward_plan, int identity_tap) "
+    "-> Tensor",
+)
 def _convolve(
     features: Tensor,
     weight: Tensor,
@@ -91,7 +96,12 @@ def _(features: Tensor, weight: Tensor, table: Tensor, plan, backward_plan, iden
     return features.new_empty(table.shape[1], weight.shape[0])
 
 
-@torch.library.custom_op("pointcept::sparse_convolution_backward", mutates_args=())
+@torch.library.custom_op(
+    "pointcept::sparse_convolution_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor features, Tensor weight, Tensor table, Tensor[] plan, Tensor[] backward_plan, "
+    "int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
+)
 def _convolve_backward(
     grad: Tensor,
     features: Tensor,
