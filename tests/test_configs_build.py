@@ -33,10 +33,11 @@ def test_model_builds(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in RUNNABLE if "pretrain" in p.name], ids=name_of)
 def test_a_config_that_uses_labels_says_so_in_its_name_and_its_log(path: Path) -> None:
-    model = build(load_config(path).model, "model", MODELS)
+    model = build(validate_config(load_config(path)).model, "model", MODELS)
     is_named = "labels" in path.stem.split("-")
     assert any(loss.uses_labels for loss in model.losses) == is_named
     assert ("No labels are used." in model.describe_targets()) != is_named
+    assert is_named or not getattr(model.encoder, "uses_labels", False)
 
 
 def test_the_ponderv2_recipe_has_the_published_numbers() -> None:

@@ -3,7 +3,7 @@ import torch
 
 from pointcept.models.encoders import BlockMask, PointVolumeEncoder
 from pointcept.rendering import WeightRamp
-from pointcept.structures import PointBatch
+from pointcept.structures import PointBatch, SceneBatch
 
 
 def grid_cloud(size: int, scenes: int = 1) -> PointBatch:
@@ -78,3 +78,21 @@ def test_the_encoder_hands_the_progress_to_its_mask():
     PointVolumeEncoder(torch.nn.Identity(), None, mask=mask).set_progress(0.5)
     assert mask.ratio_now() == 0.25
     PointVolumeEncoder(torch.nn.Identity(), None).set_progress(0.5)
+
+
+class ConstantBackbone(torch.nn.Module):
+    """Gives every point the feature 1."""
+
+    def forward(self, points: PointBatch) -> PointBatch:
+        return points.replace(feat=torch.ones(points.num_points, 1))
+
+
+def test_removed_points_leave_the_box_as_it_is_and_their_voxels_empty():
+    mask = BlockMask(in_channels=2, ratio=0.6, block_size=4, mode="points")
+    encoder = PointVolumeEncoder(ConstantBackbone(), None, grid_shape=(16, 16, 16), padding_m=0.5, mask=mask)
+    points = grid_cloud(16)  # one point in the middle of every voxel
+    batch = SceneBatch(seed=torch.tensor([1]), name=("cloud",), points=points)
+    masked, whole = encoder(batch), encoder.eval()(batch)
+    assert torch.equal(masked.box, whole.box) and bool(whole.occupied.all())
+    kept = (mask.hidden(points, batch.seed) >= 0.6).view(16, 16, 16).permute(2, 1, 0)  # x y z -> z y x
+    assert torch.equal(masked.occupied[0], kept) and torch.equal(masked.features[0, 0], kept.float())

@@ -132,6 +132,8 @@ def test_the_log_says_whether_labels_are_used():
     )
     model = make_model((RayContrastLoss(num_classes=5), SemanticLoss(num_classes=5)), 5)
     assert model.describe_targets().endswith("Labels are used, by feature_loss and semantic_loss.")
+    model.encoder.point_heads = torch.nn.Identity()
+    assert model.describe_targets().endswith("by feature_loss and semantic_loss and the encoder.")
     model = make_model((FeatureCosineLoss(),), 64, TimmTeacher(**TEACHER))
     assert model.describe_targets().endswith(
         "No labels are used. Teacher: resnet10t, map 1 of images of (32, 32), random weights."

@@ -65,16 +65,16 @@ class PointVolumeEncoder(nn.Module):
             ValueError: the batch has no points, or has no labels for ``point_heads``.
         """
         points = _points_of(batch)
-        features = self._features(batch)
+        encoded = self._encoded(batch)
         if self.box is None:
             box = fit_boxes(points, (1, 1, 1) if self.cube else self.grid_shape, padding_m=self.padding_m)
         else:
             box = fixed_boxes(self.box, batch.batch_size, points.coord)
-        pooled = mean_pool(features, points.coord, points.batch_index, box, self.grid_shape)
+        pooled = mean_pool(encoded.feat, encoded.coord, encoded.batch_index, box, self.grid_shape)
         volume = pooled if self.projection is None else pooled.projected(self.projection)
         if self.point_heads is None or not self.training:
             return volume
-        terms = self.point_heads.loss_terms(features, points, batch.name)
+        terms = self.point_heads.loss_terms(encoded.feat, encoded, batch.name)
         return volume, {f"point_{name}": term for name, term in terms.items()}
 
     def pool(self, batch: SceneBatch, box: Float[Tensor, "B 2 3"]) -> FeatureVolume:
@@ -83,14 +83,20 @@ class PointVolumeEncoder(nn.Module):
         Raises:
             ValueError: the batch has no points.
         """
-        points = _points_of(batch)
-        return mean_pool(self._features(batch), points.coord, points.batch_index, box, self.grid_shape)
+        encoded = self._encoded(batch)
+        return mean_pool(encoded.feat, encoded.coord, encoded.batch_index, box, self.grid_shape)
 
-    def _features(self, batch: SceneBatch) -> Float[Tensor, "N C"]:
+    @property
+    def uses_labels(self) -> bool:
+        """Whether it trains on the points' labels."""
+        return self.point_heads is not None
+
+    def _encoded(self, batch: SceneBatch) -> PointBatch:
+        """The backbone's features of all points, or of those that the mask leaves."""
         points = _points_of(batch)
         if self.mask is not None and self.training:
             points = self.mask(points, batch.seed)
-        return self.backbone(points).feat
+        return points.replace(feat=self.backbone(points).feat)
 
     def set_progress(self, progress: float) -> None:
         """Tell the mask which fraction of the run is done."""

@@ -117,6 +117,8 @@ class Ponder(nn.Module):
         """One line for the log: what the rendering is compared with, and whether labels are used."""
         terms = ", ".join(f"{loss.name} ({_weight_text(loss)})" for loss in self.losses)
         labelled = [loss.name for loss in self.losses if loss.uses_labels]
+        if getattr(self.encoder, "uses_labels", False):
+            labelled.append("the encoder")
         labels = f"Labels are used, by {' and '.join(labelled)}." if labelled else "No labels are used."
         teacher = f" Teacher: {self.teacher.describe()}." if "teacher" in self.feature_parts else ""
         return f"Rendering losses: {terms}. {labels}{teacher}"
