@@ -76,7 +76,7 @@ def rendered_arrays(
     vertices = (state.surface.vertices - state.box[0]) / extent
     faces = np.diff(state.surface.faces.reshape(-1).astype(np.int32), prepend=np.int32(0))
     arrays = {
-        "sdf": np.round(np.clip(state.sdf / SDF_LIMIT_M, -1, 1) * 127).astype(np.int8),
+        "sdf": _companded(state.sdf),
         "surface_vertices": np.round(vertices.clip(0, 1) * 65535).astype(np.uint16),
         "surface_color": state.surface_color,
         "surface_faces": faces.astype(np.int32),
@@ -152,6 +152,12 @@ def _rays(rays: RaySamples, unit_m: float) -> dict[str, np.ndarray]:
         "sdf": np.round(np.nan_to_num(rays.sdf) / unit_m).clip(-32767, 32767).astype(np.int16),
         "color": bytes_of(rays.color),
     }
+
+
+def _companded(sdf: np.ndarray) -> np.ndarray:
+    """Signed distances in 8 bits, finest at the zero level: the signed root of their share of ``SDF_LIMIT_M``."""
+    share = np.clip(sdf / SDF_LIMIT_M, -1, 1)
+    return np.round(np.sign(share) * np.sqrt(np.abs(share)) * 127).astype(np.int8)
 
 
 def _whole(value: np.ndarray, unit_m: float) -> np.ndarray:

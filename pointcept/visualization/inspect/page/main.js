@@ -8,6 +8,7 @@ const slicePanel = new SlicePanel();
 const spacePanel = new SpacePanel();
 const training = new TrainingPanel((step) => choose({ step }));
 const surfaces = new Map();
+const grids = new Map();
 let shown = {};
 let playing = null;
 
@@ -38,8 +39,8 @@ async function choose(change) {
 function showRay() {
   const ray = nearestRay(state.pixel), current = scene(), step = current.steps[state.step];
   rayPlot.show(ray);
-  const sdf = state.arrays.sdf;
-  const grid = { data: sdf.data, shape: sdf.shape, origin: current.sdf.origin, spacing: current.sdf.spacing_m, unit: current.sdf.limit_m / 127, limit: current.sdf.limit_m };
+  if (!grids.has(step.block.id)) grids.set(step.block.id, unpackGrid(state.arrays.sdf, current.sdf));
+  const grid = grids.get(step.block.id);
   element("height").max = grid.shape[0] - 1;
   element("height").value = state.level;
   const height = (grid.origin[2] + state.level * grid.spacing).toFixed(2);

@@ -3,6 +3,12 @@
 const SLICE_MARGIN = { left: 46, right: 12, top: 10, bottom: 34 };
 const FINE = 3;  // pixels between two samples of the grid
 
+// Signed distances (metres) from their packed form: the signed root of their share of the limit.
+function unpackGrid(array, { origin, spacing_m, limit_m }) {
+  const data = Float32Array.from(array.data, (value) => (value * Math.abs(value) * limit_m) / 127 ** 2);
+  return { data, shape: array.shape, origin, spacing: spacing_m, limit: limit_m };
+}
+
 class SlicePanel {
   constructor() {
     this.canvas = document.getElementById("slice-canvas");
@@ -32,7 +38,7 @@ class SlicePanel {
     const c = Math.max(0, Math.min(columns - 1.001, x)), r = Math.max(0, Math.min(rows - 1.001, y));
     const i = Math.floor(c), j = Math.floor(r), u = c - i, v = r - j;
     const at = (this.level * rows + j) * columns + i;
-    return ((data[at] * (1 - u) + data[at + 1] * u) * (1 - v) + (data[at + columns] * (1 - u) + data[at + columns + 1] * u) * v) * this.grid.unit;
+    return ((data[at] * (1 - u) + data[at + 1] * u) * (1 - v) + (data[at + columns] * (1 - u) + data[at + columns + 1] * u) * v);
   }
 
   draw() {
