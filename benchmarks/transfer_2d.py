@@ -119,8 +119,8 @@ PRESETS = {
     ),
 }
 TASKS = {"segmentation": "ponder2d/semseg-convnext", "depth": "ponder2d/depth-convnext"}
-FIGURES = {"segmentation": "mIoU", "depth": "abs_rel"}
-HIGHER_IS_BETTER = {"segmentation": True, "depth": False}
+FIGURES = {"segmentation": ("mIoU", "allAcc"), "depth": ("abs_rel", "abs_rel_scaled")}  # the first is the main one
+LOWER_IS_BETTER = ("abs_rel", "abs_rel_scaled")
 EVALUATORS = {
     "segmentation": {"type": "ImageSegmentationEvaluator", "num_classes": 20, "class_names": "scannet20"},
     "depth": {"type": "DepthEvaluator"},
@@ -244,22 +244,22 @@ def compare(preset: Preset, folder: Path, seeds: int) -> dict[str, Any]:
         (folder / name / "model" / "model_last.pth").unlink(missing_ok=True)
         (folder / name / "model" / "model_best.pth").unlink(missing_ok=True)
         runs.append({"network": network.name, "task": task, "labels": labels, "start": start, "seed": seed, **figures})
-        print(f"[{number}/{len(cases)}] {name}: {FIGURES[task]} {figures[FIGURES[task]]:.4f}", flush=True)
+        print(f"[{number}/{len(cases)}] {name}: {FIGURES[task][0]} {figures[FIGURES[task][0]]:.4f}", flush=True)
     return {"pretraining": pretraining, "runs": runs}
 
 
 def summary(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per network, task and share of labels: mean and spread from scratch and pre-trained, and the gain."""
+    """One row per network, task, figure and share of labels: mean and spread of both starts, and the gain."""
     rows = []
     keys = sorted({(run["network"], run["task"], run["labels"]) for run in results["runs"]}, key=str)
-    for network, task, labels in keys:
-        row: dict[str, Any] = {"network": network, "task": task, "labels": labels}
+    for network, task, labels, figure in ((*key, figure) for key in keys for figure in FIGURES[key[1]]):
+        row: dict[str, Any] = {"network": network, "task": task, "labels": labels, "figure": figure}
         for start in STARTS:
             wanted = {"network": network, "task": task, "labels": labels, "start": start}
             runs = [run for run in results["runs"] if wanted.items() <= run.items()]
-            row[start] = summarize(runs, [FIGURES[task]])[FIGURES[task]]
+            row[start] = summarize(runs, [figure])[figure]
             row["seeds"] = len(runs)
-        sign = 1 if HIGHER_IS_BETTER[task] else -1
+        sign = -1 if figure in LOWER_IS_BETTER else 1
         row["gain"] = sign * (row["pre-trained"][0] - row["scratch"][0])
         rows.append(row)
     return rows
@@ -279,13 +279,13 @@ def table(rows: list[dict[str, Any]], preset: Preset) -> str:
     ]
     for row in rows:
         cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in (row[start] for start in STARTS)]
-        task = f"{row['task']}, {FIGURES[row['task']]} {'up' if HIGHER_IS_BETTER[row['task']] else 'down'}"
+        task = f"{row['task']}, {row['figure']} {'down' if row['figure'] in LOWER_IS_BETTER else 'up'}"
         lines.append(f"| {row['network']} | {task} | {row['labels']} | {' | '.join(cells)} | {row['gain']:+.3f} |")
     return "\n".join(lines) + "\n"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Bars of both starts, one panel per task; needs matplotlib."""
+    """Bars of both starts, one panel per task and its main figure; needs matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -293,14 +293,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(TASKS), figsize=(5 * len(TASKS), 4))
     for axis, task in zip(axes, TASKS):
-        shown = [row for row in rows if row["task"] == task]
+        main = FIGURES[task][0]
+        shown = [row for row in rows if row["task"] == task and row["figure"] == main]
         for offset, start in zip((-0.2, 0.2), STARTS):
             means, spreads = zip(*(row[start] for row in shown))
             positions = [index + offset for index in range(len(shown))]
             axis.bar(positions, means, width=0.38, yerr=spreads, capsize=3, label=start)
         axis.set_xticks(range(len(shown)), [f"{row['network']}\n{row['labels']} labels" for row in shown], fontsize=7)
-        arrow = "higher is better" if HIGHER_IS_BETTER[task] else "lower is better"
-        axis.set_title(f"{task}: {FIGURES[task]} ({arrow})", fontsize=10)
+        arrow = "lower is better" if main in LOWER_IS_BETTER else "higher is better"
+        axis.set_title(f"{task}: {main} ({arrow})", fontsize=10)
         axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

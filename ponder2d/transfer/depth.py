@@ -97,10 +97,13 @@ class DepthEstimator(DensePredictor):
 
 @EVALUATORS.register()
 class DepthEvaluator:
-    """AbsRel, RMSE and delta < 1.25, 1.25^2 and 1.25^3: the mean over views of each view's figure.
+    """``abs_rel, rmse, delta1, delta2, delta3`` of predicted depth: the mean over views of each view's figure.
 
-    ``abs_rel_trivial`` is that of the view's own mean depth, which is a strong baseline: it has seen the answer. Views
-    without measured depth do not count. Definitions: ``pointcept.evaluation.depth_errors``.
+    ``abs_rel_scaled`` is that of the prediction times the ratio of the view's median depths, measured to predicted: the
+    error of the shape without that of the size, which one image hardly tells (Zhou et al., Unsupervised Learning of
+    Depth and Ego-Motion from Video, 2017, section 4.1). ``abs_rel_trivial`` is that of the view's own mean depth, which
+    is a strong baseline: it has seen the answer. Views without measured depth do not count. Definitions:
+    ``pointcept.evaluation.depth_errors``.
     """
 
     main_metric = "abs_rel"
@@ -111,7 +114,7 @@ class DepthEvaluator:
 
     def reset(self) -> None:
         """Forget every view."""
-        self._total = torch.zeros(len(_FIGURES) + 2, dtype=torch.float64)
+        self._total = torch.zeros(len(_FIGURES) + 3, dtype=torch.float64)
 
     def update(self, output: dict[str, Tensor], batch: SceneBatch) -> None:
         """Add the views of a batch.
@@ -134,12 +137,13 @@ class DepthEvaluator:
         require_finite("depth", depth, inside, batch.name)
         errors = depth_errors(depth.to(cameras.depth.dtype), cameras.depth, inside)
         trivial = depth_errors(mean_depth(cameras.depth, inside), cameras.depth, inside).abs_rel
+        scaled = depth_errors(_median_scaled(depth, cameras.depth, inside), cameras.depth, inside).abs_rel
         counts = errors.num_pixels > 0
-        figures = [*(getattr(errors, name) for name in _FIGURES), trivial, torch.ones_like(trivial)]
+        figures = [*(getattr(errors, name) for name in _FIGURES), scaled, trivial, torch.ones_like(trivial)]
         self._total += torch.stack([(figure * counts).double().sum() for figure in figures]).cpu()
 
     def compute(self) -> dict[str, float]:
-        """``abs_rel, rmse`` (metres) ``, delta1, delta2, delta3, abs_rel_trivial`` over all processes.
+        """The figures over all processes; ``rmse`` is in metres.
 
         Raises:
             ValueError: no view with measured depth was evaluated.
@@ -150,4 +154,18 @@ class DepthEvaluator:
                 "At least one view with measured depth must be evaluated: got none. Check the split, and depth_scale "
                 "and max_depth_m of the data set."
             )
-        return {name: value / count for name, value in zip((*_FIGURES, "abs_rel_trivial"), sums, strict=True)}
+        names = (*_FIGURES, "abs_rel_scaled", "abs_rel_trivial")
+        return {name: value / count for name, value in zip(names, sums, strict=True)}
+
+
+def _median_scaled(
+    pred: Float[Tensor, "B V H W"], target: Float[Tensor, "B V H W"], inside: Bool[Tensor, "B V H W"]
+) -> Float[Tensor, "B V H W"]:
+    """The prediction with the median of each view's measured depth, over its measured pixels."""
+    measured = inside & (target > 0)
+
+    def median(depth: Tensor) -> Tensor:
+        return torch.where(measured, depth.to(target.dtype), torch.nan).flatten(2).nanmedian(dim=2).values
+
+    ratio = median(target) / median(pred).clamp(min=1e-6)
+    return pred.to(target.dtype) * torch.nan_to_num(ratio, nan=1.0)[..., None, None]

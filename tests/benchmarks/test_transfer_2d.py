@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.transfer_2d import (
+    FIGURES,
     LABELS,
     PRESETS,
     TASKS,
@@ -18,8 +19,8 @@ from pointcept.config import load_config, validate_config
 def make_results():
     figures = {"scratch": [0.1, 0.3], "pre-trained": [0.4, 0.4]}
     runs = [
-        {"network": "net", "task": task, "labels": "10 %", "start": start, "seed": seed, name: value}
-        for task, name in (("segmentation", "mIoU"), ("depth", "abs_rel"))
+        {"network": "net", "task": task, "labels": "10 %", "start": start, "seed": seed, **dict.fromkeys(names, value)}
+        for task, names in FIGURES.items()
         for start, values in figures.items()
         for seed, value in enumerate(values)
     ]
@@ -27,7 +28,8 @@ def make_results():
 
 
 def test_means_spreads_and_gains_by_hand():
-    depth, segmentation = summary(make_results())
+    depth, scaled, segmentation, accuracy = summary(make_results())
+    assert (depth["figure"], scaled["figure"], accuracy["figure"]) == ("abs_rel", "abs_rel_scaled", "allAcc")
     assert (depth["task"], segmentation["task"]) == ("depth", "segmentation") and depth["seeds"] == 2
     assert depth["scratch"] == pytest.approx((0.2, 0.02**0.5)) and depth["pre-trained"] == pytest.approx((0.4, 0.0))
     assert depth["gain"] == pytest.approx(-0.2)  # a larger error is a loss

@@ -212,6 +212,11 @@ def test_the_scores_of_depth_are_means_over_views_by_hand():
     assert figures["delta1"] == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert figures["delta2"] == pytest.approx((2 / 3 + 3 / 4) / 2)  # 1.75 and 2 are beyond 1.5625
     assert figures["delta3"] == pytest.approx((3 / 3 + 3 / 4) / 2)  # 1.75 is below 1.953
+    # Medians (the lower of two middle ones): 2 and 2 in the first view; 2 and 2 in the second.
+    assert figures["abs_rel_scaled"] == pytest.approx(figures["abs_rel"])
+    evaluator.reset()
+    evaluator.update({"depth": 1.7 * target.clamp(min=0.1)}, batch)
+    assert evaluator.compute()["abs_rel_scaled"] == pytest.approx(0, abs=1e-6)
     mean = 7 / 3
     assert figures["abs_rel_trivial"] == pytest.approx(((mean - 1) / 1 + (mean - 2) / 2 + (4 - mean) / 4) / 3 / 2)
 
