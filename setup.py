@@ -28,10 +28,18 @@ EXTRAS = {
     "spconv": ["spconv-cu120; python_version < '3.12'", "spconv-cu126; python_version >= '3.12'"],
     "triton": ["spconv-triton"],
     "cluster": ["torch-cluster"],
+    "las": ["laspy[lazrs]>=2.5"],
     "plots": ["matplotlib>=3.8"],
     "language": ["transformers>=4.45"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "ruff>=0.9", "playwright>=1.45", "transformers>=4.45"],
-    "benchmarks": ["matplotlib>=3.8"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.5",
+        "beartype>=0.18",
+        "ruff>=0.9",
+        "playwright>=1.45",
+        "laspy[lazrs]>=2.5",
+        "transformers>=4.45",
+    ],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],
 }
 

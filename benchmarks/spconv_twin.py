@@ -1,4 +1,4 @@
-"""The SparseUNet in spconv, run as ``python spconv_twin.py GIVEN MADE REPEATS`` by ``benchmarks.sparse_unet``.
+"""The SparseUNet in spconv, run as ``python spconv_twin.py GIVEN MADE REPEATS`` by ``benchmarks.backbones``.
 
 It needs only torch, safetensors and spconv, so that it can run in an environment of its own.
 """

@@ -16,6 +16,7 @@ from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms
 PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
 METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe")
 CHECKPOINT = Path("model/model_last.pth")
+_PROBE = ("model.freeze_backbone=True", "model.normalize_features=True", "model.hyper_column=True")
 _LABEL_ORDER_SEED = 0  # which scenes and points have labels is the same for all runs
 
 
@@ -120,12 +121,12 @@ PRESETS = {
         num_views=4,
         num_rays=256,
         mask_ratio=0.75,
-        pretraining_steps=4000,
+        pretraining_steps=2000,
         batch_size=8,
         point_max=None,
-        steps=400,
-        probe_steps=200,
-        ladder=(0.5, 1.0, 2.0),
+        steps=250,
+        probe_steps=100,
+        ladder=(1.0, 2.0),
         num_worker=4,
     ),
 }
@@ -230,7 +231,7 @@ class Plan:
             f"data={ {'train': self._labelled(labels, steps), 'val': self._data(SEGMENTATION, 'val')}!r}",
             "test=None",
             f"model.backbone={dict(preset.backbones[backbone])!r}",
-            *(("model.freeze_backbone=True", "model.normalize_features=True") if is_probe else ()),
+            *(_PROBE if is_probe else ()),
             f"optimizer.lr={lr}",
             f"scheduler.max_lr={lr}",
             *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}),

@@ -1,14 +1,13 @@
 """The command ``python -m pointcept.export``: the backbone out of a checkpoint, as one file that builds it again."""
 
 import argparse
-import ast
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pointcept.config import load_config
-from pointcept.models.checkpoints import load_checkpoint, model_weights, some_of
+from pointcept.models.checkpoints import load_checkpoint, model_weights, recorded_config, some_of
 from pointcept.models.hub import local_file
 from pointcept.models.lora import merge_lora
 from pointcept.models.model_file import ModelCard, write_model_file
@@ -75,7 +74,9 @@ def export(
             f"The part must be in the checkpoint: {path} has no weights under {part!r}. It has "
             f"{some_of(sorted({name.rpartition('.')[0] for name in model_weights(content, path)}))}."
         )
-    config = _recorded_config(content, path) if config is None else config
+    config = recorded_config(content, path) if config is None else config
+    if config is None:
+        raise ValueError(f"An exported model needs its config: {path} holds none. Give it with --config-file.")
     import_plugins(config.get("imports", ()))
     part_config = {key: value for key, value in _part_config(config, part).items() if key not in _STARTING_WEIGHTS}
     model = build(part_config, f"model.{part}" if part else "model", MODELS)
@@ -99,22 +100,6 @@ def _usual_part(weights: Mapping[str, Any]) -> str:
         "The part to export must be given where the checkpoint has none of the usual ones "
         f"({', '.join(_USUAL_PARTS)}). Give --part, or --part '' for the whole model."
     )
-
-
-def _recorded_config(checkpoint: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """The config in a checkpoint: the settings as the trainer prints them, read as data and never executed."""
-    recorded = checkpoint.get("config")
-    if isinstance(recorded, Mapping):
-        return recorded
-    if isinstance(recorded, str):
-        try:
-            call = ast.parse(recorded, mode="eval").body
-            return {keyword.arg: ast.literal_eval(keyword.value) for keyword in getattr(call, "keywords", ())}
-        except (SyntaxError, ValueError) as error:
-            raise ValueError(
-                f"The config in a checkpoint must be readable: that of {path} is not ({error}). Give --config-file."
-            ) from error
-    raise ValueError(f"An exported model needs its config: {path} holds none. Give it with --config-file.")
 
 
 def _part_config(config: Mapping[str, Any], part: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-# SparseUNet on the sweeps of nuScenes, with PonderV2's outdoor sizes: four fifths of the cloud are hidden; the images and
+# SparseUNet on the sweeps of nuScenes with the outdoor sizes of PonderV2: four fifths of a cloud are hidden; images and
 # the depth of LiDAR points are rendered. docs/data/driving.md says how to get the data.
 _base_ = ["../_base_/pretrain_ponder_outdoor.py"]
 

@@ -1,4 +1,4 @@
-"""One cloud from one file of a user's own: PLY, NumPy, or a text of columns."""
+"""One cloud from one file of a user's own: PLY, LAS, NumPy, or a text of columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from plyfile import PlyData, PlyParseError
 
-from pointcept.datasets.base import read_cloud
+from pointcept.datasets.cloud_arrays import read_cloud
+from pointcept.datasets.transforms.compose import Number
 from pointcept.structures import PointSample
 
 COLUMNS: dict[int, tuple[str, ...]] = {
@@ -34,23 +35,36 @@ _OTHER_NAMES = {
     "intensity": "strength",
     "segment": "label",
     "class": "label",
+    "classification": "label",
+    "scalar_intensity": "strength",
+    "scalar_label": "label",
+    "scalar_classification": "label",
 }
+_KNOWN = {name for group in _GROUPS.values() for name in group} | {"_"}
 TEXT_SUFFIXES = (".txt", ".xyz", ".pts", ".csv")
+LAS_SUFFIXES = (".las", ".laz")
+SUFFIXES = (".ply", ".npy", ".npz", *LAS_SUFFIXES, *TEXT_SUFFIXES)
+"""What files of clouds may end in."""
 
 
-def read_cloud_file(path: str | Path, columns: Sequence[str] | None = None) -> PointSample:
+def read_cloud_file(
+    path: str | Path, columns: Sequence[str] | None = None, color_max: Number | None = None
+) -> PointSample:
     """One cloud with whatever the file says of its points.
 
     Args:
         path: A ``.ply`` file with vertices x, y, z; a ``.npy`` matrix of one row per point or structured array; a
             ``.npz`` of arrays ``coord, color, normal, segment``; a text file of columns (``.txt``, ``.xyz``, ``.pts``,
-            ``.csv``; lines that begin with ``#`` or ``//`` are left out); or a scene's folder of ``.npy`` files.
+            ``.csv``; lines that begin with ``#`` or ``//`` are left out, and a first row may name the columns); a
+            ``.las`` or ``.laz`` file, whose classification is the label; or a scene's folder of ``.npy`` files.
         columns: Names of the columns of a matrix or text: some of x, y, z, red, green, blue, nx, ny, nz, strength,
             label, instance, and ``_`` for others. None takes ``COLUMNS``.
+        color_max: The value of full brightness in the file: 255, 1 or 65535. None takes 1 for floats up to 1, 65535 for
+            16-bit colours above 255, and 255 otherwise.
 
     Returns:
-        ``coord``, metres, and point data as data sets have it: ``color`` 0..255 (colours of floats up to 1 are scaled),
-        ``normal``, ``strength``, ``segment``, ``instance``; named after the file.
+        ``coord``, metres, and point data as data sets have it: ``color`` 0..255, ``normal``, ``strength``,
+        ``segment``, ``instance``; named after the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -65,7 +79,7 @@ def read_cloud_file(path: str | Path, columns: Sequence[str] | None = None) -> P
         coord, point = read_cloud(path, segment[0] if segment else None)
         return PointSample(coord=coord, point=point, scene={"name": path.name})
     fields = _fields(path, columns)
-    fields = {_OTHER_NAMES.get(name, name): values for name, values in fields.items()}
+    fields = {_canonical(name): values for name, values in fields.items()}
     arrays = {}
     for key, names in _GROUPS.items():
         present = [name for name in names if name in fields]
@@ -79,8 +93,10 @@ def read_cloud_file(path: str | Path, columns: Sequence[str] | None = None) -> P
             f"{', '.join(fields) or 'nothing'}. Name the columns, or convert the file."
         )
     _require_finite(fields, path)
-    point = {key: _point_data(key, array) for key, array in arrays.items() if key != "coord"}
-    return PointSample(coord=_coord(arrays["coord"]), point=point, scene={"name": path.stem})
+    point = {key: _point_data(key, array) for key, array in arrays.items() if key not in ("coord", "color")}
+    if "color" in arrays:
+        point["color"] = _color(arrays["color"], color_max, path)
+    return PointSample(coord=stored_coord(arrays["coord"]), point=point, scene={"name": path.stem})
 
 
 def _fields(path: Path, columns: Sequence[str] | None) -> dict[str, np.ndarray]:
@@ -93,14 +109,17 @@ def _fields(path: Path, columns: Sequence[str] | None) -> dict[str, np.ndarray]:
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return _split({key: arrays[key] for key in arrays.files})
+        if suffix in LAS_SUFFIXES:
+            return _read_las(path)
         if suffix == ".npy":
             matrix = np.load(path, allow_pickle=False)
             if matrix.dtype.names:
                 return {name: matrix[name] for name in matrix.dtype.names}
         elif suffix in TEXT_SUFFIXES:
-            matrix = _read_text(path)
+            matrix, header = _read_text(path)
+            columns = header if columns is None else columns
         else:
-            raise ValueError(f"its suffix must be .ply, .npy, .npz, {', '.join(TEXT_SUFFIXES)}")
+            raise ValueError(f"its suffix must be {', '.join(SUFFIXES)}")
     except (OSError, ValueError, EOFError, KeyError, PlyParseError) as error:
         raise ValueError(f"{path} must be a readable cloud: {error}. Convert it, for example to PLY.") from error
     if matrix.ndim != 2:
@@ -111,11 +130,15 @@ def _fields(path: Path, columns: Sequence[str] | None) -> dict[str, np.ndarray]:
             f"The columns of {path} must be named: it has {matrix.shape[1]}, and {len(names)} names are given or known "
             "(3: x y z; 6: and red green blue; 7: and label). Give --columns, such as x,y,z,nx,ny,nz,_."
         )
-    known = {name for group in _GROUPS.values() for name in group} | {"_"}
-    unknown = [name for name in names if _OTHER_NAMES.get(name, name) not in known]
+    unknown = [name for name in names if _canonical(name) not in _KNOWN]
     if unknown:
-        raise ValueError(f"Columns must be known: got {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+        raise ValueError(f"Columns must be known: got {', '.join(unknown)}. Known: {', '.join(sorted(_KNOWN))}.")
     return {name: matrix[:, index] for index, name in enumerate(names) if name != "_"}
+
+
+def _canonical(name: str) -> str:
+    folded = name.lower()
+    return _OTHER_NAMES.get(folded, folded)
 
 
 def _split(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -128,16 +151,35 @@ def _split(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return fields
 
 
-def _read_text(path: Path) -> np.ndarray:
+def _read_text(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The matrix, and the names of its columns where the first row has them."""
     with path.open(encoding="utf-8") as file:
-        lines = (line.partition("//")[0] for line in file)
-        first = next((line for line in lines if line.partition("#")[0].strip()), "")
+        lines = (line.partition("//")[0].partition("#")[0].strip() for line in file)
+        number, first = next(((number, line) for number, line in enumerate(lines, start=1) if line), (0, ""))
     delimiter = next((mark for mark in (",", ";") if mark in first), None)
-    return np.loadtxt(path, dtype=np.float64, comments=("#", "//"), delimiter=delimiter, ndmin=2)
+    words = tuple(word.strip().strip('"') for word in first.split(delimiter))
+    header = words if first and not all(_is_number(word) for word in words) else None
+    matrix = np.loadtxt(
+        path,
+        dtype=np.float64,
+        comments=("#", "//"),
+        delimiter=delimiter,
+        ndmin=2,
+        skiprows=number if header else 0,
+    )
+    return matrix, None if header is None else tuple(name if _canonical(name) in _KNOWN else "_" for name in header)
 
 
-def _coord(values: np.ndarray) -> np.ndarray:
-    """Float64 where it matters: far from the origin float32 rounds to centimetres."""
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def stored_coord(values: np.ndarray) -> np.ndarray:
+    """Positions, metres: float64 where it matters, as far from the origin float32 rounds to centimetres."""
     values = values.astype(np.float64)
     return values if np.abs(values).max(initial=0) > 1000 else values.astype(np.float32)
 
@@ -145,9 +187,36 @@ def _coord(values: np.ndarray) -> np.ndarray:
 def _point_data(key: str, values: np.ndarray) -> np.ndarray:
     if key in ("segment", "instance"):
         return values.reshape(-1).astype(np.int64)
-    if key == "color" and values.dtype.kind == "f" and values.max(initial=0) <= 1:
-        return (255 * values).astype(np.float32)
     return values.astype(np.float32)
+
+
+def _color(values: np.ndarray, color_max: Number | None, path: Path) -> np.ndarray:
+    largest = float(values.max(initial=0))
+    if color_max is None:
+        is_unit, is_wide = values.dtype.kind == "f" and largest <= 1, values.dtype == np.uint16 and largest > 255
+        color_max = 1 if is_unit else 65535 if is_wide else 255
+    if largest > color_max or values.min(initial=0) < 0:
+        raise ValueError(
+            f"Colours of {path} must lie in 0..{color_max}: got {values.min()}..{largest:g}. Say with color_max what "
+            "full brightness is in the file (1, 255 or 65535)."
+        )
+    return (values * (255 / color_max)).astype(np.float32)
+
+
+def _read_las(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import laspy
+    except ImportError:
+        raise ValueError("LAS files need laspy, which is not installed: pip install 'pointcept[las]'") from None
+    try:
+        cloud = laspy.read(path)
+    except laspy.errors.LaspyException as error:
+        raise ValueError(str(error)) from error
+    names = {name for name in cloud.point_format.dimension_names if name in (*_GROUPS["color"], "intensity")}
+    fields = {axis: np.asarray(getattr(cloud, axis)) for axis in "xyz"} | {
+        name: np.asarray(cloud[name]) for name in names
+    }
+    return {**fields, "classification": np.asarray(cloud.classification)}
 
 
 def _require_finite(fields: dict[str, np.ndarray], path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int64
 
-from pointcept.datasets.transforms.sampling import voxel_keys
+from pointcept.datasets.transforms.sampling import grid_indices, voxel_keys
+from pointcept.utils.arrays import stable_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +64,9 @@ class VoxelFragments:
     """
 
     def __init__(self, coord: Float[np.ndarray, "N 3"], grid_size: float, max_fragments: int | None = None) -> None:
-        grid = np.floor(coord.astype(np.float64) / grid_size).astype(np.int64)
-        grid -= grid.min(axis=0, initial=np.iinfo(np.int64).max)
+        grid = grid_indices(coord, grid_size)
         keys = voxel_keys(grid)
-        self._order = np.argsort(keys, kind="stable")
+        self._order = stable_order(keys)
         self._starts = np.flatnonzero(np.diff(keys[self._order], prepend=-1) != 0)
         self._counts = np.diff(self._starts, append=len(keys))
         self.grid_coord = grid[self._order[self._starts]]

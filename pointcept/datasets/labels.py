@@ -1,9 +1,10 @@
-"""Class names, ids and colours of the indoor label sets, kept in this one place."""
+"""Class names, ids and colours of the label sets, by name; the long tables are in modules of their own."""
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from pointcept.datasets.label_tables import S3DIS_NAMES, STRUCTURED3D_NAMES
+from pointcept.datasets.label_tables import NUSCENES_NAMES, S3DIS_NAMES, SEMANTIC_KITTI_NAMES, STRUCTURED3D_NAMES
+from pointcept.datasets.scannet200_labels import SCANNET200_NAMES
 from pointcept.datasets.unified_labels import INDOOR36_NAMES
 
 SCANNET20_NAMES: tuple[str, ...] = (
@@ -111,9 +112,12 @@ SEMANTIC_KITTI_IDS: tuple[int, ...] = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 4
 
 _LABEL_SETS = {
     "scannet20": SCANNET20_NAMES,
+    "scannet200": SCANNET200_NAMES,
     "s3dis": S3DIS_NAMES,
     "structured3d": STRUCTURED3D_NAMES,
     "indoor36": INDOOR36_NAMES,
+    "nuscenes": NUSCENES_NAMES,
+    "semantic_kitti": SEMANTIC_KITTI_NAMES,
 }
 _FILES_OF_LABEL_SETS = {"segment20": "scannet20"}
 

@@ -19,6 +19,7 @@ from pointcept.engines.hooks.evaluation import write_confusion
 from pointcept.engines.hooks.information import format_figures
 from pointcept.engines.inference import FragmentInference
 from pointcept.engines.loaders import evaluation_loader
+from pointcept.evaluation.folds import write_counts
 from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.evaluation.submissions import SUBMISSIONS, finish_submission
 from pointcept.models.hub import local_file
@@ -48,7 +49,7 @@ class SemanticSegmentationTester:
         self,
         inference: FragmentInference,
         evaluator: SemanticSegmentationEvaluator,
-        submission: Literal["scannet", "nuscenes", "semantic_kitti"] | None = None,
+        submission: Literal["scannet", "scannet200", "nuscenes", "semantic_kitti"] | None = None,
         verbose: bool = True,
     ) -> None:
         self.inference = inference
@@ -62,7 +63,7 @@ class SemanticSegmentationTester:
         """The evaluator's figures, empty where the scenes have no labels. Every process must call it.
 
         Writes ``<scene>.npy`` with the class of every point; a scene that has one already is not predicted again. With
-        labels, ``metrics.json``, ``classes.txt`` and ``confusion.png`` too.
+        labels, ``metrics.json``, ``classes.txt``, ``confusion.json`` and ``confusion.png`` too.
 
         Args:
             model: On ``device``.
@@ -131,6 +132,7 @@ def write_report(evaluator: SemanticSegmentationEvaluator, folder: Path) -> dict
     if is_main_process():
         write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
         write_text(folder / "classes.txt", evaluator.table() + "\n")
+        write_counts(evaluator, folder / "confusion.json")
         write_confusion(evaluator, folder / "confusion.png")
         _logger.info("Results: %s", folder)
     barrier()

@@ -11,6 +11,7 @@ from torch import nn
 from pointcept.config import RunSettings, validate_config
 from pointcept.datasets.collate import collate
 from pointcept.datasets.labels import label_names
+from pointcept.datasets.mixing import MixingCollate
 from pointcept.engines.amp import Precision
 from pointcept.engines.hooks.checkpoint import CheckpointLoader
 from pointcept.engines.loaders import evaluation_loader, training_loader
@@ -43,8 +44,6 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     save_path = Path(settings.save_path)
     save_path.mkdir(parents=True, exist_ok=True)
     configure_logging(save_path / "train.log")
-    if settings.mix_prob > 0:
-        raise ValueError(f"mix_prob must be 0: got {settings.mix_prob}. Merging scenes is not available yet.")
 
     optimizer_settings = build(settings.optimizer, "optimizer", OPTIMIZERS)
     schedule = None if settings.scheduler is None else build(settings.scheduler, "scheduler", SCHEDULERS)
@@ -58,7 +57,7 @@ def build_trainer(config: RunSettings | Mapping[str, Any]) -> Trainer:
     common = {"seed": settings.seed, "num_workers": settings.num_worker, "pin_memory": device.type == "cuda"}
     train_loader = training_loader(
         build(_split(settings, "train"), "data.train", DATASETS),
-        collate,
+        MixingCollate(settings.mix_prob),
         batch_size=settings.batch_size,
         repeats=settings.epoch // settings.eval_epoch,
         **common,

@@ -105,7 +105,10 @@ class SemanticSegmentationEvaluator:
 
     def add(self, pred: Int[Tensor, "N"], target: Int[Tensor, "M"]) -> None:
         """Add points by their predicted and true classes."""
-        confusion = confusion_matrix(pred, target, self.num_classes)
+        self.add_confusion(confusion_matrix(pred, target, self.num_classes))
+
+    def add_confusion(self, confusion: Int[Tensor, "K K"]) -> None:
+        """Add points that were counted before, rows true and columns predicted."""
         self._confusion = confusion if self._confusion is None else self._confusion + confusion
 
     def confusion(self) -> Int[Tensor, "K K"]:

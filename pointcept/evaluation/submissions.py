@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from pointcept.datasets.label_tables import NUSCENES_NAMES
 from pointcept.datasets.labels import SCANNET20_NYU40_IDS, SEMANTIC_KITTI_IDS
+from pointcept.datasets.scannet200_labels import SCANNET200_IDS
 from pointcept.utils.files import atomic_write, write_text
 
 Classes = Int[np.ndarray, "N"]
-
-NUM_NUSCENES_CLASSES = 16
 
 
 def finish_submission(benchmark: str, folder: Path) -> None:
@@ -25,11 +25,12 @@ def finish_submission(benchmark: str, folder: Path) -> None:
 
 def write_scannet(folder: Path, scene: str, classes: Classes) -> Path:
     """``<scene>.txt`` with the NYU40 id of each point's class, one per line (ScanNet's 20 classes)."""
-    path = folder / f"{scene}.txt"
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = _mapped(classes, SCANNET20_NYU40_IDS, scene)
-    write_text(path, "\n".join(map(str, ids.tolist())) + "\n")
-    return path
+    return _write_ids(folder / f"{scene}.txt", _mapped(classes, SCANNET20_NYU40_IDS, scene))
+
+
+def write_scannet200(folder: Path, scene: str, classes: Classes) -> Path:
+    """``<scene>.txt`` with the raw id of each point's class, one per line (ScanNet's 200 classes)."""
+    return _write_ids(folder / f"{scene}.txt", _mapped(classes, SCANNET200_IDS, scene))
 
 
 def write_nuscenes(folder: Path, scene: str, classes: Classes) -> Path:
@@ -41,7 +42,7 @@ def write_nuscenes(folder: Path, scene: str, classes: Classes) -> Path:
         classes: 0..15.
     """
     path = folder / "lidarseg" / "test" / f"{scene}_lidarseg.bin"
-    return _write_array(path, _mapped(classes, range(1, NUM_NUSCENES_CLASSES + 1), scene).astype(np.uint8))
+    return _write_array(path, _mapped(classes, range(1, len(NUSCENES_NAMES) + 1), scene).astype(np.uint8))
 
 
 def write_semantic_kitti(folder: Path, scene: str, classes: Classes) -> Path:
@@ -66,6 +67,7 @@ def write_semantic_kitti(folder: Path, scene: str, classes: Classes) -> Path:
 
 SUBMISSIONS: dict[str, Callable[[Path, str, np.ndarray], Path]] = {
     "scannet": write_scannet,
+    "scannet200": write_scannet200,
     "nuscenes": write_nuscenes,
     "semantic_kitti": write_semantic_kitti,
 }
@@ -79,6 +81,12 @@ def _mapped(classes: Classes, ids: tuple[int, ...] | range, scene: str) -> np.nd
             "Choose the submission of the data set that the model was trained on."
         )
     return np.asarray(ids, dtype=np.int64)[classes]
+
+
+def _write_ids(path: Path, ids: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(map(str, ids.tolist())) + "\n")
+    return path
 
 
 def _write_array(path: Path, array: np.ndarray) -> Path:

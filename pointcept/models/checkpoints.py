@@ -1,5 +1,6 @@
 """Reading checkpoint files without running any code of theirs."""
 
+import ast
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,24 @@ def model_weights(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, 
     if all(name.startswith("module.") for name in weights):
         return {name.removeprefix("module."): weight for name, weight in weights.items()}
     return dict(weights)
+
+
+def recorded_config(checkpoint: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """The config in a checkpoint: the settings as the trainer prints them, read as data and never executed.
+
+    Raises:
+        ValueError: there is one, but it cannot be read.
+    """
+    recorded = checkpoint.get("config")
+    if recorded is None or isinstance(recorded, Mapping):
+        return recorded
+    try:
+        call = ast.parse(recorded, mode="eval").body
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in getattr(call, "keywords", ())}
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"The config in a checkpoint must be readable: that of {path} is not ({error}). Give --config-file."
+        ) from error
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

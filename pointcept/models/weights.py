@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pointcept.models.checkpoints import load_checkpoint, model_weights, some_of
+from pointcept.models.conditions import match_conditions
 from pointcept.models.hub import local_file
 
 _logger = logging.getLogger("pointcept")
@@ -160,13 +161,15 @@ def load_weights(
             another number of classes and ``reset_head`` is False.
     """
     path = local_file(source)
-    weights = model_weights(load_checkpoint(path), path)
+    checkpoint = load_checkpoint(path)
+    weights = model_weights(checkpoint, path)
     alignment, outside = Alignment("", ""), ()
     if replacement is not None:
         weights = _renamed(weights, keywords, replacement)
     else:
         alignment = find_alignment(model, weights)
         weights, outside = alignment.rename(weights, model.state_dict())
+    weights = match_conditions(model, weights, checkpoint, path)
     head_prefixes = getattr(model, "head_prefixes", ())
     if reset_head:
         weights = {name: weight for name, weight in weights.items() if not name.startswith(head_prefixes)}

@@ -41,7 +41,8 @@ class PointBatch(TensorStruct):
                 f"coord {tuple(self.coord.shape)}.",
             )
         require(self.offset.ndim == 1, f"offset must have shape (B,): got {tuple(self.offset.shape)}.")
-        if self.offset.device.type == "cpu":  # on an accelerator the check would wait for the device
+        # On an accelerator the check would wait for the device, and it would break a compiled graph.
+        if self.offset.device.type == "cpu" and not torch.compiler.is_compiling():
             offset = self.offset.tolist()
             require(
                 (offset[-1] if offset else 0) == count and all(a <= b for a, b in zip([0, *offset], offset)),

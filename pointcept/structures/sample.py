@@ -7,6 +7,8 @@ import numpy as np
 
 from pointcept.structures.base import require
 
+_FLOAT32_EXTENT_M = 1000.0  # up to which float32 is good to a tenth of a millimetre
+
 
 @dataclasses.dataclass
 class Views:
@@ -84,8 +86,9 @@ class PointSample:
 
     Attributes:
         coord: (N, 3) float32, metres.
-        point: arrays with N rows (``color`` (N, 3) float32 0..255, ``normal`` (N, 3) float32, ``grid_coord`` (N, 3)
-            int64, ``segment`` (N,) int64, ``instance`` (N,) int64, ``feat`` (N, C) float32, and any other).
+        point: arrays with N rows (``color`` (N, 3) float32 0..255, ``normal`` (N, 3) float32, ``strength`` (N, 1)
+            float32, ``grid_coord`` (N, 3) int64, ``segment`` (N,) int64, ``instance`` (N,) int64, ``feat`` (N, C)
+            float32, and any other).
         scene: per-scene values, kept as they are (``name``, ``condition``, and any other).
         views: the posed frames, or None.
         input_views: frames that an encoder of images sees while ``views`` are what it has to render; None: ``views``.
@@ -123,8 +126,10 @@ class PointSample:
 
     def select(self, index: np.ndarray) -> "PointSample":
         """The points of ``index`` (integer positions or a mask), with all their data, in that order."""
-        point = {key: value[index] for key, value in self.point.items()}
-        return dataclasses.replace(self, coord=self.coord[index], point=point)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        point = {key: value.take(index, axis=0) for key, value in self.point.items()}
+        return dataclasses.replace(self, coord=self.coord.take(index, axis=0), point=point)
 
     def with_point(self, **arrays: np.ndarray) -> "PointSample":
         """A copy with point data added or replaced."""
@@ -133,12 +138,23 @@ class PointSample:
     def moved(self, new_from_world: np.ndarray) -> "PointSample":
         """The scene after a similarity: points, normals and cameras move together."""
         linear, translation = new_from_world[:3, :3], new_from_world[:3, 3]
-        coord = (self.coord.astype(np.float64) @ linear.T + translation).astype(np.float32)
+        is_small = self.coord.dtype == np.float32 and np.abs(translation).max() < _FLOAT32_EXTENT_M
+        dtype = np.float32 if is_small else np.float64
+        coord = (_turned(self.coord.astype(dtype, copy=False), linear) + translation.astype(dtype)).astype(
+            np.float32, copy=False
+        )
         point = dict(self.point)
         if "normal" in point:
-            rotation = (linear / np.cbrt(abs(np.linalg.det(linear)))).astype(np.float32)
-            point["normal"] = point["normal"] @ rotation.T
+            point["normal"] = _turned(point["normal"], linear / np.cbrt(abs(np.linalg.det(linear))))
         views, input_views = (
             None if seen is None else seen.transformed(new_from_world) for seen in (self.views, self.input_views)
         )
         return dataclasses.replace(self, coord=coord, point=point, views=views, input_views=input_views)
+
+
+def _turned(vectors: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Vectors, one per row, after a linear map; what is nothing or a change of signs costs no product."""
+    diagonal = np.diagonal(linear)
+    if not np.array_equal(linear, np.diag(diagonal)):
+        return vectors @ linear.T.astype(vectors.dtype)
+    return vectors if (diagonal == 1).all() else vectors * diagonal.astype(vectors.dtype)

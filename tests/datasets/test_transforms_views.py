@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,16 @@ def test_a_crop_of_the_whole_view_changes_nothing_and_wrong_ranges_are_named():
     for scale in ((0.8, 0.5), (0, 1), (0.5, 1.5)):
         with pytest.raises(ValueError, match=r"scale must be \(low, high\) with 0 < low <= high <= 1"):
             RandomViewCrop(scale=scale)
+
+
+def test_feature_maps_are_mirrored_and_not_cut():
+    rng = np.random.default_rng(4)
+    sample = make_wall(rng)
+    maps = [rng.standard_normal((5, 3, 4), dtype=np.float32)]
+    sample = dataclasses.replace(sample, views=dataclasses.replace(sample.views, feature=maps))
+    assert np.array_equal(RandomViewFlip(p=1.0)(sample, rng).views.feature[0], maps[0][:, :, ::-1])
+    with pytest.raises(ValueError, match="RandomViewCrop needs views without feature maps"):
+        RandomViewCrop()(sample, rng)
 
 
 def test_labels_of_another_size_than_the_image_are_refused():

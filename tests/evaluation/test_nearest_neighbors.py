@@ -77,3 +77,15 @@ def test_wrong_input_is_named():
     classifier.add(torch.ones(2, 2), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"All features must have one width: got 3 after 2"):
         classifier.add(torch.ones(2, 3), torch.tensor([0, 1]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_votes_on_a_gpu_are_those_on_the_cpu():
+    feat, target = torch.randn(200, 8), torch.arange(200) % 5 - 1
+    votes = []
+    for device in ("cpu", "cuda"):
+        classifier = NearestNeighborClassifier(4, k=7, max_features=60)
+        classifier.add(feat.to(device), target.to(device))
+        votes.append(classifier.votes(feat.to(device)).cpu())
+    torch.testing.assert_close(*votes, rtol=1e-3, atol=1e-4)

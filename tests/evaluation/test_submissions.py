@@ -9,6 +9,7 @@ from pointcept.evaluation.submissions import (
     finish_submission,
     write_nuscenes,
     write_scannet,
+    write_scannet200,
     write_semantic_kitti,
 )
 
@@ -16,6 +17,11 @@ from pointcept.evaluation.submissions import (
 def test_scannet_gets_nyu40_ids_line_by_line(tmp_path):
     path = write_scannet(tmp_path / "new", "scene0707_00", np.array([0, 19, 12]))
     assert path.name == "scene0707_00.txt" and path.read_text() == "1\n39\n14\n"
+
+
+def test_scannet200_gets_raw_ids_line_by_line(tmp_path):
+    path = write_scannet200(tmp_path, "scene0707_00", np.array([0, 1, 11, 199]))  # wall, chair, pillow, mattress
+    assert path.read_text() == "1\n2\n13\n1191\n"
 
 
 def test_nuscenes_gets_classes_from_one_as_bytes(tmp_path):

@@ -46,8 +46,9 @@ def changed_by_a_step(name: str) -> tuple[torch.nn.Module, set[str]]:
 
 def test_a_linear_probe_changes_the_head_alone():
     model, changed = changed_by_a_step("demo/semseg-spunet-probe")
-    norm = {"seg_head.0.running_mean", "seg_head.0.running_var", "seg_head.0.num_batches_tracked"}
-    assert changed == norm | {"seg_head.1.weight", "seg_head.1.bias"}
+    assert changed == {name for name in model.state_dict() if name.startswith("seg_head.")}
+    weights = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert weights == {f"seg_head.proj.{stage}.{kind}" for stage in range(5) for kind in ("weight", "bias")}
     assert not any(module.training for module in model.train().backbone.modules())
 
 

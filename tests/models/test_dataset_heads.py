@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_scenes import scenes
+from toy_scenes import scenes, transformer
 
 from pointcept.datasets.unified_labels import INDOOR36_INDICES
 from pointcept.models.backbones import PromptSparseUNet
@@ -184,3 +184,24 @@ def test_messages():
     segment[-1] = 3
     with pytest.raises(ValueError, match=r"Labels must lie in -1\.\.1: 1 of 30 points of .*B in .* have"):
         model(batch.replace(points=batch.points.replace(segment=segment)))
+
+
+def test_a_transformer_with_prompts_trains_for_several_data_sets():
+    torch.manual_seed(0)
+    backbone = transformer(pdnorm_bn=True, pdnorm_ln=True, pdnorm_adaptive=True, pdnorm_conditions=NAMES)
+    model = DecoupledPromptSegmentor(backbone, conditions=("B", "A"), num_classes=(2, 3)).train()
+    sum(model(mixed("A", "B")).values()).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert {f"seg_heads.{number}.weight" for number in range(2)} <= trained
+    assert "backbone.embedding_table.weight" in trained
+    rows = model.backbone.embedding_table.weight.grad.abs().sum(dim=1)
+    assert rows[0] > 0 and rows[1] > 0 and rows[2] == 0  # no cloud is of data set C
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_heads_on_a_gpu_give_what_they_give_on_the_cpu():
+    model, batch = decoupled().eval(), mixed("A", "C")
+    expected = model(batch)["logits"]
+    result = model.cuda()(batch.to(torch.device("cuda")))["logits"].cpu()
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-3)

@@ -212,6 +212,39 @@ def test_an_encoder_may_have_loss_terms_of_its_own():
     assert model.eval()(batch)["depth"].shape == (2, 2, 6, 8)
 
 
+def test_rays_without_depth_count_for_colour_and_for_no_term_of_depth():
+    model, batch = make_model(), make_batch()
+    model.ray_sampler = RaySampler(num_rays=6, depth_share=0.5)
+    blind = batch.replace(cameras=batch.cameras.replace(depth=torch.zeros_like(batch.cameras.depth)))
+    losses = model(blind)
+    assert losses["color_loss"] > 0 and losses["eikonal_loss"] > 0
+    assert losses["depth_loss"] == losses["sdf_loss"] == losses["free_space_loss"] == 0
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    # One view of each scene with LiDAR: its terms are those of its measured rays alone.
+    sparse = torch.zeros_like(batch.cameras.depth)
+    sparse[:, 0, 2, 3] = 1.5
+    losses = model(batch.replace(cameras=batch.cameras.replace(depth=sparse)))
+    rays, targets = model.ray_sampler(
+        batch.cameras.replace(depth=sparse), torch.tensor([[[0.0, 0, 0], [4, 3, 2]]] * 2), batch.seed
+    )
+    assert (targets.distance > 0).sum() == 2 and rays.valid.all()
+    assert losses["depth_loss"] > 0
+
+
+def test_a_given_box_takes_the_place_of_the_fitted_one():
+    batch = make_batch()
+    box = (-1.0, -2.0, 0.0, 5.0, 4.0, 3.0)
+    encoder = PointVolumeEncoder(PointwiseBackbone(3, 6), None, grid_shape=(8, 8, 4), box=box)
+    volume = encoder(batch)
+    assert volume.box.tolist() == [[[-1, -2, 0], [5, 4, 3]]] * 2
+    # The points lie in 0..4, 0..3, 0..2 m: voxels of 0.75 m begin at -1 and -2.
+    occupied = volume.occupied.any(dim=0)
+    assert not occupied[:, :2].any() and not occupied[:, :, 0].any() and occupied[:, 3:6, 2:6].any()
+    with pytest.raises(ValueError, match=r"box must be \(x_min.*got \(0.0, 0.0, 0.0, 1.0, 1.0\)"):
+        PointVolumeEncoder(PointwiseBackbone(3, 6), None, box=(0.0, 0.0, 0.0, 1.0, 1.0))
+
+
 def test_label_losses_of_the_points_enter_the_total_and_train_their_heads():
     model, batch = make_model(), make_batch()
     plain = model(batch)

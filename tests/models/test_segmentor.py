@@ -40,6 +40,25 @@ def test_a_normalised_head_does_not_depend_on_the_scale_of_the_features():
     torch.testing.assert_close(centred.mean(dim=0), torch.zeros(5), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("make_backbone", [unet, transformer])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_hyper_column_is_a_linear_layer_on_the_features_of_all_resolutions(make_backbone, normalize):
+    torch.manual_seed(0)
+    model = Segmentor(make_backbone(), 4, freeze_backbone=True, hyper_column=True, normalize_features=normalize).train()
+    points, head = scenes().points, model.seg_head
+    logits = model.logits(points)
+    stages = model.backbone.forward_stages(points)
+    columns = []
+    for stage, info in zip(stages, model.backbone.stage_info):
+        feat = stage.feat
+        if normalize:
+            feat = (feat - feat.mean(dim=0)) / feat.var(dim=0, unbiased=False).add(1e-12).sqrt()
+        columns.append(feat[_rows(points, stage, info.stride)])
+    weight = torch.cat([layer.weight for layer in head.proj], dim=1)
+    bias = torch.stack([layer.bias for layer in head.proj]).sum(dim=0)
+    torch.testing.assert_close(logits, torch.cat(columns, dim=1) @ weight.T + bias, rtol=1e-3, atol=1e-3)
+
+
 def test_a_backbone_with_logits_needs_no_head():
     torch.manual_seed(0)
     backbone = unet(num_classes=4)
@@ -94,7 +113,7 @@ def test_contradicting_arguments_are_refused():
         Segmentor(unet(), 4, backbone_out_channels=96)
 
     for changes in ({"decoder_channels": 8}, {"backbone": unet(num_classes=4)}):
-        with pytest.raises(ValueError, match=r"normalize_features needs a linear head: got a backbone with logits, or"):
+        with pytest.raises(ValueError, match=r"and hyper_column need a linear head: got a backbone with logits, or"):
             Segmentor(**{"backbone": unet(), "num_classes": 4, "normalize_features": True, **changes})
 
     class Plain(nn.Linear):

@@ -139,6 +139,40 @@ def test_context_vectors_and_class_head_beside_the_backbones_that_have_them(tmp_
         assert_same(source, target)
 
 
+def test_prompt_norms_are_matched_by_the_names_of_their_data_sets(tmp_path, caplog):
+    source = create_model("SpUNet-v1m3", in_channels=3, conditions=("ScanNet", "S3DIS"), norm_affine=True, **SMALL)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.normal_()
+    config = {"model": {"backbone": {"type": "SpUNet-v1m3", "conditions": ["ScanNet", "S3DIS"]}}}
+    torch.save({"state_dict": source.state_dict(), "config": config}, tmp_path / "a.pth")
+    names = ("S3DIS", "Structured3D", "ScanNet")
+    target = create_model("SpUNet-v1m3", in_channels=3, conditions=names, norm_affine=True, **SMALL)
+    own = target.embedding_table.weight.detach().clone()
+    match = load_weights(target, tmp_path / "a.pth")
+    assert "lists its data sets as ScanNet, S3DIS: matched by name" in caplog.text
+    loaded, given = target.state_dict(), source.state_dict()
+    assert torch.equal(loaded["embedding_table.weight"][[2, 0]], given["embedding_table.weight"])
+    assert torch.equal(loaded["embedding_table.weight"][1], own[1])  # the file has none
+    for theirs, ours in ((0, 2), (1, 0)):
+        name = "conv_input.bn.bns.{}.weight"
+        assert torch.equal(loaded[name.format(ours)], given[name.format(theirs)])
+    assert match.missing and all(".bns.1." in name for name in match.missing)
+    assert match.mismatched == match.unexpected == ()
+
+
+def test_data_sets_that_a_file_does_not_name_are_told(tmp_path, caplog):
+    source, target = (create_model("SpUNet-v1m3", in_channels=3, **SMALL) for _ in range(2))
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    load_weights(target, tmp_path / "a.pth", strict=True)
+    assert_same(source, target)
+    assert "does not say which data sets its norms belong to: taken for ScanNet, S3DIS, Structured3D" in caplog.text
+    torch.save({"state_dict": source.state_dict(), "config": {"model": {}}}, tmp_path / "b.pth")
+    caplog.clear()
+    load_weights(target, tmp_path / "b.pth", strict=True)
+    assert "does not say" not in caplog.text
+
+
 def test_another_width_is_reported_with_both_shapes(tmp_path, caplog):
     torch.save(unet(num_classes=5).state_dict(), tmp_path / "a.pth")
     target = unet(num_classes=7)

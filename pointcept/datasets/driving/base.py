@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 from scipy.spatial.transform import Rotation
 
-from pointcept.datasets.base import SampleDataset
 from pointcept.datasets.frame_files import crop_resize, read_image, resized_intrinsic
+from pointcept.datasets.protocol import SampleDataset
 from pointcept.datasets.transforms.compose import Transform
 from pointcept.structures import PointSample, Views
 

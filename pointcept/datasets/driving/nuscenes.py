@@ -215,7 +215,9 @@ def _read_table(folder: Path, name: str, fields: tuple[str, ...]) -> dict[str, d
         raise ValueError(
             f"{path} must be a JSON list of records with token, {', '.join(fields)}: {error}. Download it again."
         ) from error
-    return {record["token"]: record for record in records}
+    # The tables hold millions of records, and other fields than these would take gigabytes.
+    kept = ("token", *fields, "camera_distortion")
+    return {record["token"]: {key: record[key] for key in kept if key in record} for record in records}
 
 
 def _record(tables: dict[str, dict], table: str, token: str, folder: Path) -> dict[str, Any]:

@@ -47,9 +47,8 @@ def cloud_view(
         cameras: Positions to mark, as (right, up), with their colour.
         point_size_m: Edge of the square drawn for each point.
     """
-    marks = np.concatenate([positions for positions, _ in cameras])
-    low = np.minimum([horizontal.min(), vertical.min()], marks.min(axis=0)) - point_size_m
-    high = np.maximum([horizontal.max(), vertical.max()], marks.max(axis=0)) + point_size_m
+    shown = np.concatenate([np.stack([horizontal, vertical], axis=-1), *(positions for positions, _ in cameras)])
+    low, high = shown.min(axis=0) - point_size_m, shown.max(axis=0) + point_size_m
     metre_px = (VIEW_PX - 1) / (high - low).max()
     picture = np.full((VIEW_PX, VIEW_PX, 3), BACKGROUND, dtype=np.uint8)
     drawn = np.argsort(order, kind="stable")

@@ -7,10 +7,12 @@ from pointcept.datasets.transforms.color import (
     NormalizeColor,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
+from pointcept.datasets.transforms.elastic import ElasticDistortion
 from pointcept.datasets.transforms.feature_maps import LoadFeatureMaps
-from pointcept.datasets.transforms.features import Collect
+from pointcept.datasets.transforms.features import Collect, FillMissing, ToTensor
 from pointcept.datasets.transforms.geometry import (
     CenterShift,
+    PointClip,
     RandomFlip,
     RandomJitter,
     RandomRotate,
@@ -34,10 +36,13 @@ __all__ = [
     "ChromaticJitter",
     "ChromaticTranslation",
     "Collect",
+    "ElasticDistortion",
     "EmptyCloudError",
+    "FillMissing",
     "GridSample",
     "LoadFeatureMaps",
     "NormalizeColor",
+    "PointClip",
     "PointRangeFilter",
     "RandomDropout",
     "RandomFlip",
@@ -51,6 +56,7 @@ __all__ = [
     "RandomViewFlip",
     "ShufflePoint",
     "SphereCrop",
+    "ToTensor",
     "Transform",
     "UnifyLabels",
     "apply_transforms",

@@ -5,6 +5,7 @@ import numpy as np
 from pointcept.datasets.transforms.compose import Number, point_data, probability
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
+from pointcept.utils.arrays import column_range
 
 
 @TRANSFORMS.register()
@@ -43,10 +44,12 @@ class ChromaticAutoContrast:
         if rng.random() >= self.p or len(color) == 0:
             return sample
         blend = np.float32(rng.random() if self.blend_factor is None else self.blend_factor)
-        low, high = color.min(axis=0), color.max(axis=0)
-        stretched = (color - low) * (255 / np.where(high > low, high - low, 1)).astype(np.float32)
-        stretched = np.where(high > low, stretched, color)
-        return sample.with_point(color=(1 - blend) * color + blend * stretched)
+        low, high = column_range(color)
+        is_varied = high > low
+        gain = np.where(is_varied, 255 / np.where(is_varied, high - low, 1), 1)
+        offset = np.where(is_varied, -low * gain, 0)
+        gain, offset = 1 - blend + blend * gain, blend * offset  # the blend of two straight lines is one
+        return sample.with_point(color=color * gain.astype(np.float32) + offset.astype(np.float32))
 
 
 @TRANSFORMS.register()
@@ -68,7 +71,8 @@ class ChromaticTranslation:
         if rng.random() >= self.p:
             return sample
         shift = rng.uniform(-1, 1, size=3).astype(np.float32) * np.float32(255 * self.ratio)
-        return sample.with_point(color=np.clip(color + shift, 0, 255))
+        shifted = color + shift
+        return sample.with_point(color=np.clip(shifted, 0, 255, out=shifted))
 
 
 @TRANSFORMS.register()
@@ -89,5 +93,7 @@ class ChromaticJitter:
         color = point_data(sample, "color", self)
         if rng.random() >= self.p:
             return sample
-        noise = rng.standard_normal(color.shape, dtype=np.float32) * np.float32(255 * self.std)
-        return sample.with_point(color=np.clip(color + noise, 0, 255))
+        noisy = rng.standard_normal(color.shape, dtype=np.float32)
+        noisy *= np.float32(255 * self.std)
+        noisy += color
+        return sample.with_point(color=np.clip(noisy, 0, 255, out=noisy))

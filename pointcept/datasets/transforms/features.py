@@ -1,10 +1,11 @@
-"""The last transform of a chain: which point data a model receives, and as what."""
+"""The end of a chain: which point data a model receives, and as what."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from pointcept.datasets.transforms.compose import Number
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
 
@@ -44,3 +45,37 @@ class Collect:
             kept = {key: value for key, value in sample.point.items() if key in self.keys}
             sample = dataclasses.replace(sample, point=kept)
         return sample.with_point(feat=np.concatenate(columns, axis=1))
+
+
+@TRANSFORMS.register()
+class FillMissing:
+    """Gives every point the same value of something that a model expects and the data set lacks.
+
+    Point data that is there stays as it is.
+
+    Args:
+        key: Name of the point data, such as ``color`` or ``normal``.
+        value: One number per channel. Colour is 0..255 before ``NormalizeColor``.
+    """
+
+    def __init__(self, key: str, value: Sequence[Number]) -> None:
+        if len(value) == 0:
+            raise ValueError(f"value must have one number per channel of {key!r}: got none. Write (0, 0, 0).")
+        self.key = key
+        self.value = tuple(value)
+
+    def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
+        """The sample with ``key``."""
+        if self.key in sample.point:
+            return sample
+        filled = np.tile(np.asarray(self.value, dtype=np.float32), (sample.num_points, 1))
+        return sample.with_point(**{self.key: filled})
+
+
+@TRANSFORMS.register()
+class ToTensor:
+    """Does nothing: collation makes the tensors. Accepted so that Pointcept's lists of transforms work as they are."""
+
+    def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
+        """The sample."""
+        return sample

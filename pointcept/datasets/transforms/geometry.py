@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from pointcept.datasets.transforms.compose import Number, probability
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
+from pointcept.utils.arrays import column_range
 
 _AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -186,16 +187,51 @@ class RandomJitter:
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The scene with moved points."""
-        noise = rng.standard_normal(sample.coord.shape, dtype=np.float32) * np.float32(self.sigma)
-        coord = sample.coord + np.clip(noise, -self.clip, self.clip).astype(sample.coord.dtype)
+        noise = rng.standard_normal(sample.coord.shape, dtype=np.float32)
+        noise *= np.float32(self.sigma)
+        np.clip(noise, -self.clip, self.clip, out=noise)
+        return dataclasses.replace(sample, coord=sample.coord + noise)
+
+
+@TRANSFORMS.register()
+class PointClip:
+    """Moves points outside a box onto its faces. Removing them instead is ``PointRangeFilter``.
+
+    Args:
+        point_cloud_range: Smallest x, y, z and largest x, y, z, metres.
+    """
+
+    def __init__(self, point_cloud_range: Sequence[Number] = (-80.0, -80.0, -3.0, 80.0, 80.0, 1.0)) -> None:
+        self.low, self.high = box_corners(point_cloud_range)
+
+    def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
+        """The sample with all points in the box."""
+        coord = np.clip(sample.coord, self.low, self.high).astype(sample.coord.dtype)
         return dataclasses.replace(sample, coord=coord)
+
+
+def box_corners(
+    point_cloud_range: Sequence[Number],
+) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
+    """Lower and upper corner of a box.
+
+    Raises:
+        ValueError: not six numbers, or a side of negative length.
+    """
+    box = np.asarray(point_cloud_range, dtype=np.float64)
+    if box.shape != (6,) or (box[:3] > box[3:]).any():
+        raise ValueError(
+            f"point_cloud_range must be (x_min, y_min, z_min, x_max, y_max, z_max): got {point_cloud_range}."
+        )
+    return box[:3], box[3:]
 
 
 def _bounds(coord: Float[np.ndarray, "N 3"]) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
     """Minimum and maximum corner; the origin for an empty cloud."""
     if len(coord) == 0:
         return np.zeros(3), np.zeros(3)
-    return coord.min(axis=0).astype(np.float64), coord.max(axis=0).astype(np.float64)
+    low, high = column_range(coord)
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _translation(shift: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "4 4"]:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from pointcept.datasets.transforms.compose import Number, probability
+from pointcept.datasets.transforms.geometry import box_corners
 from pointcept.registry import TRANSFORMS
 from pointcept.structures import PointSample
+from pointcept.utils.arrays import column_range, sorted_rows, stable_order
 
 _LARGEST_KEY = 2**63 - 1
 
@@ -31,8 +33,10 @@ class RandomDropout:
         """The sample with fewer points, in their old order."""
         if rng.random() >= self.dropout_application_ratio or sample.num_points == 0:
             return sample
-        count = max(1, round(sample.num_points * (1 - self.dropout_ratio)))
-        return _select(sample, np.sort(rng.choice(sample.num_points, count, replace=False, shuffle=False)), self)
+        count = min(round(sample.num_points * self.dropout_ratio), sample.num_points - 1)
+        is_kept = np.ones(sample.num_points, dtype=bool)
+        is_kept[rng.choice(sample.num_points, count, replace=False, shuffle=False)] = False
+        return _select(sample, np.flatnonzero(is_kept), self)
 
 
 @TRANSFORMS.register()
@@ -44,12 +48,7 @@ class PointRangeFilter:
     """
 
     def __init__(self, point_cloud_range: Sequence[Number]) -> None:
-        box = np.asarray(point_cloud_range, dtype=np.float64)
-        if box.shape != (6,) or (box[:3] > box[3:]).any():
-            raise ValueError(
-                f"point_cloud_range must be (x_min, y_min, z_min, x_max, y_max, z_max): got {point_cloud_range}."
-            )
-        self.low, self.high = box[:3], box[3:]
+        self.low, self.high = box_corners(point_cloud_range)
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The sample without the points outside."""
@@ -86,13 +85,13 @@ class SphereCrop:
         limit = self.point_max if self.sample_rate is None else max(1, int(sample.num_points * self.sample_rate))
         if sample.num_points <= limit:
             return sample
-        coord = sample.coord.astype(np.float64)
         if self.mode == "random":
-            center = coord[rng.integers(sample.num_points)]
+            center = sample.coord[rng.integers(sample.num_points)]
         else:
-            center = (coord.min(axis=0) + coord.max(axis=0)) / 2
-        squared_distance = ((coord - center) ** 2).sum(axis=1)
-        return _select(sample, np.sort(np.argpartition(squared_distance, limit)[:limit]), self)
+            center = np.mean(column_range(sample.coord), axis=0)
+        offset = sample.coord - center
+        nearest = np.argpartition(np.einsum("nc,nc->n", offset, offset), limit)[:limit]
+        return _select(sample, sorted_rows(sample.num_points, nearest), self)
 
 
 @TRANSFORMS.register()
@@ -106,7 +105,7 @@ class GridSample:
         grid_size: Voxel edge, metres.
         hash_type: Accepted for Pointcept's configs. Voxels are told apart exactly, so both give the same.
         mode: Only ``"train"``, one point per voxel.
-        return_grid_coord: False leaves ``grid_coord`` out.
+        return_grid_coord: False leaves ``grid_coord``, and ``grid_size`` in the sample's scene values, out.
         return_inverse: Adds ``inverse`` to the sample's scene values: (number of input points,) int64, the row of the
             output that stands for each input point; and their labels as ``origin_segment``, where there are any. No
             later transform may remove or reorder points.
@@ -132,10 +131,9 @@ class GridSample:
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """One point per voxel."""
-        grid = np.floor(sample.coord.astype(np.float64) / self.grid_size).astype(np.int64)
-        grid -= grid.min(axis=0, initial=np.iinfo(np.int64).max)
+        grid = grid_indices(sample.coord, self.grid_size)
         keys = voxel_keys(grid)
-        order = np.argsort(keys, kind="stable")
+        order = stable_order(keys)
         is_first = np.diff(keys[order], prepend=-1) != 0
         starts = np.flatnonzero(is_first)
         counts = np.diff(starts, append=len(keys))
@@ -146,7 +144,10 @@ class GridSample:
             inverse[order] = np.cumsum(is_first) - 1
             origin = {"origin_segment": sample.point["segment"]} if "segment" in sample.point else {}
             result = dataclasses.replace(result, scene={**result.scene, "inverse": inverse, **origin})
-        return result.with_point(grid_coord=grid[chosen]) if self.return_grid_coord else result
+        if not self.return_grid_coord:
+            return result
+        result = dataclasses.replace(result, scene={**result.scene, "grid_size": float(self.grid_size)})
+        return result.with_point(grid_coord=grid.take(chosen, axis=0))
 
 
 @TRANSFORMS.register()
@@ -156,6 +157,18 @@ class ShufflePoint:
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
         """The reordered sample."""
         return _select(sample, rng.permutation(sample.num_points), self)
+
+
+def grid_indices(coord: Float[np.ndarray, "N 3"], grid_size: Number) -> Int64[np.ndarray, "N 3"]:
+    """Voxel of each point on the lattice through the origin, counted from the lowest occupied one along each axis.
+
+    Args:
+        coord: Metres.
+        grid_size: Voxel edge, metres.
+    """
+    position = coord / np.float64(grid_size)
+    grid = np.floor(position, out=position).astype(np.int64)
+    return grid - column_range(grid)[0] if len(grid) else grid
 
 
 def voxel_keys(grid: Int64[np.ndarray, "N 3"]) -> Int64[np.ndarray, "N"]:

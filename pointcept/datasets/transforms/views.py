@@ -88,9 +88,18 @@ class RandomViewCrop:
         self.p = probability(p, "p")
 
     def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
-        """The sample with cut views, or the sample itself."""
+        """The sample with cut views, or the sample itself.
+
+        Raises:
+            ValueError: the views have feature maps, which are of the whole views.
+        """
         if rng.random() >= self.p:
             return sample
+        if any(views is not None and views.feature is not None for views in (sample.views, sample.input_views)):
+            raise ValueError(
+                f"RandomViewCrop needs views without feature maps: scene {sample.name!r} has maps of whole views. "
+                "Leave one of RandomViewCrop and LoadFeatureMaps out."
+            )
         return _with_views(sample, lambda views: _cropped(views, self.scale, rng))
 
 
@@ -111,6 +120,7 @@ def _mirrored(views: Views) -> Views:
         segment=None if views.segment is None else _flipped(views.segment),
         intrinsic=intrinsic,
         extrinsic=mirror @ views.extrinsic,
+        feature=None if views.feature is None else [one[..., ::-1].copy() for one in views.feature],
     )
 
 

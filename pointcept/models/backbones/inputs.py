@@ -8,7 +8,8 @@ from pointcept.structures import PointBatch
 def check_input(points: PointBatch, in_channels: int, owner: str) -> None:
     """Refuses features of a wrong width and, on a CPU, such that are no finite numbers.
 
-    On an accelerator the second check would wait for the device; a loss that is not finite shows there.
+    On an accelerator the second check would wait for the device, and it would break a compiled graph; a loss that is
+    not finite shows there.
 
     Args:
         points: The batch.
@@ -24,7 +25,7 @@ def check_input(points: PointBatch, in_channels: int, owner: str) -> None:
             f"{owner} was built for {in_channels} input features per point (in_channels): got feat of shape "
             f"{tuple(feat.shape)}. Change in_channels or the features that the transforms collect."
         )
-    if feat.device.type != "cpu" or bool(torch.isfinite(feat).all()):
+    if torch.compiler.is_compiling() or feat.device.type != "cpu" or bool(torch.isfinite(feat).all()):
         return
     is_bad = ~torch.isfinite(feat.detach())
     columns = is_bad.any(0).nonzero().view(-1).tolist()

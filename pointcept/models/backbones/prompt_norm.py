@@ -189,9 +189,12 @@ def apply_norm(norm: nn.Module, features: Float[Tensor, "V C"]) -> Float[Tensor,
     Raises:
         ValueError: a batch norm meets fewer than two voxels in training.
     """
-    if norm.training and isinstance(norm, nn.BatchNorm1d) and features.shape[0] < 2:
-        raise ValueError(
-            "Batch norm needs at least two voxels at every resolution in training: got "
-            f"{features.shape[0]}. Use larger crops or more clouds per batch, or leave such clouds out."
-        )
+    if norm.training and isinstance(norm, nn.BatchNorm1d):
+        if torch.compiler.is_compiling():
+            torch._check(features.shape[0] >= 2)  # a number that a compiled graph does not know cannot be branched on
+        elif features.shape[0] < 2:
+            raise ValueError(
+                "Batch norm needs at least two voxels at every resolution in training: got "
+                f"{features.shape[0]}. Use larger crops or more clouds per batch, or leave such clouds out."
+            )
     return norm(features)

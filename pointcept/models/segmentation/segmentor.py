@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from pointcept.models.backbones.base import Backbone
 from pointcept.models.freezing import freeze, freeze_parts
 from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss
-from pointcept.models.segmentation.stage_decoder import StageDecoder
+from pointcept.models.segmentation.stage_decoder import StageDecoder, feature_norm
 from pointcept.registry import MODELS
 from pointcept.structures import PointBatch, SceneBatch
-
-_PROBE_EPS = 1e-12  # an untrained backbone's features may be small: they are normalised all the same
 
 
 @MODELS.register("DefaultSegmentorV2", "DefaultSegmentor")
@@ -33,6 +31,7 @@ class Segmentor(nn.Module):
         freeze_encoder: The same for the backbone's encoder alone; its decoder and the head train.
         normalize_features: Put a batch norm without weights before the linear layer, as linear probes do, so that a
             probe does not depend on the scale of the features (MAE, arXiv 2111.06377, appendix A.1).
+        hyper_column: The linear layer sees the features of all of the backbone's resolutions, not the finest alone.
         backbone_out_channels: Accepted for Pointcept's configs, and checked.
 
     Raises:
@@ -54,26 +53,32 @@ class Segmentor(nn.Module):
         freeze_encoder: bool = False,
         backbone_out_channels: int | None = None,
         normalize_features: bool = False,
+        hyper_column: bool = False,
     ) -> None:
         super().__init__()
         own_classes = getattr(backbone, "num_classes", 0)
         self.num_classes = num_classes or own_classes
         _check(backbone, own_classes, num_classes, backbone_out_channels)
-        if decoder_channels is not None or freeze_encoder:
-            _require_stages(backbone, "decoder_channels" if decoder_channels is not None else "freeze_encoder")
-        if normalize_features and (own_classes or decoder_channels is not None):
+        needs_stages = {
+            "decoder_channels": decoder_channels is not None,
+            "hyper_column": hyper_column,
+            "freeze_encoder": freeze_encoder,
+        }
+        for argument in (name for name, is_needed in needs_stages.items() if is_needed):
+            _require_stages(backbone, argument)
+        if (normalize_features or hyper_column) and (own_classes or decoder_channels is not None):
             raise ValueError(
-                "normalize_features needs a linear head: got a backbone with logits, or decoder_channels. Set "
-                "num_classes=0 in the backbone and leave decoder_channels out."
+                "normalize_features and hyper_column need a linear head: got a backbone with logits, or "
+                "decoder_channels. Set num_classes=0 in the backbone and leave decoder_channels out."
             )
         self.backbone = backbone
-        if decoder_channels is not None:
-            self.seg_head = StageDecoder(backbone, decoder_channels, self.num_classes)
+        if decoder_channels is not None or hyper_column:
+            self.seg_head = StageDecoder(backbone, decoder_channels, self.num_classes, normalize_features)
         elif own_classes:
             self.seg_head = nn.Identity()
         else:
             linear = nn.Linear(backbone.out_channels, self.num_classes)
-            norm = nn.BatchNorm1d(backbone.out_channels, eps=_PROBE_EPS, affine=False)
+            norm = feature_norm(backbone.out_channels)
             self.seg_head = nn.Sequential(norm, linear) if normalize_features else linear
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
         if freeze_backbone:

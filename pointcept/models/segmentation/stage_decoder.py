@@ -17,16 +17,23 @@ class StageDecoder(nn.Module):
 
     Args:
         backbone: Gives the features of its stages; not a part of the decoder.
-        channels: Width.
+        channels: Width; None leaves norm and MLP out, which makes a linear layer on the hyper-column.
         num_classes: Number of logits.
+        normalize: Put a batch norm without weights before each linear map.
     """
 
-    def __init__(self, backbone: Backbone, channels: int, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, channels: int | None, num_classes: int, normalize: bool = False) -> None:
         super().__init__()
         self.strides = tuple(info.stride for info in backbone.stage_info)
-        self.proj = nn.ModuleList(nn.Linear(info.channels, channels) for info in backbone.stage_info)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, num_classes)
+        widths = [info.channels for info in backbone.stage_info]
+        self.norms = nn.ModuleList(feature_norm(width) for width in widths) if normalize else None
+        self.proj = nn.ModuleList(nn.Linear(width, channels or num_classes) for width in widths)
+        self.mlp = (
+            nn.Identity()
+            if channels is None
+            else nn.Sequential(
+                nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, num_classes)
+            )
         )
 
     def forward(self, points: PointBatch, stages: list[PointBatch]) -> Float[Tensor, "N K"]:
@@ -37,10 +44,19 @@ class StageDecoder(nn.Module):
             stages: What its ``forward_stages`` gave for them.
         """
         total = None
-        for stage, stride, proj in zip(stages, self.strides, self.proj, strict=True):
-            spread = proj(stage.feat).index_select(0, _rows(points, stage, stride))
+        norms = self.norms or [nn.Identity()] * len(stages)
+        for stage, stride, norm, proj in zip(stages, self.strides, norms, self.proj, strict=True):
+            spread = proj(norm(stage.feat)).index_select(0, _rows(points, stage, stride))
             total = spread if total is None else total + spread
         return self.mlp(total)
+
+
+def feature_norm(channels: int) -> nn.BatchNorm1d:
+    """A batch norm without weights, which makes a linear probe independent of the scale of the features.
+
+    Source: MAE, arXiv 2111.06377, appendix A.1. Epsilon is as small as features of untrained backbones need.
+    """
+    return nn.BatchNorm1d(channels, eps=1e-12, affine=False)
 
 
 def _rows(points: PointBatch, stage: PointBatch, stride: int) -> Tensor:

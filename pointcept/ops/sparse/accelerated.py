@@ -78,6 +78,8 @@ def chosen_backend(device: torch.device | str, dtype: torch.dtype = torch.float3
     device = torch.device(device)
     name = SPARSE.requested(backend)
     if name == "auto":
+        if device.type != "cuda":
+            return "torch"
         fitting = (candidate for candidate, dtypes in DTYPES.items() if dtype in dtypes)
         return next((candidate for candidate in fitting if _works_on(candidate, device)), "torch")
     if name == "spconv" and device.type == "cpu":
@@ -98,8 +100,9 @@ def chosen_backend(device: torch.device | str, dtype: torch.dtype = torch.float3
 def backend_for(features: Tensor, kernel_map: KernelMap, backend: str = "auto") -> str:
     """What computes one convolution: what is chosen, or plain torch for what that cannot do."""
     name = chosen_backend(features.device, features.dtype, backend)
-    is_fit = kernel_map.num_taps <= _MAX_TAPS and min(kernel_map.num_out, kernel_map.num_in) > 0
-    return name if is_fit and (name == "torch" or features.dtype != torch.float64) else "torch"
+    if name == "torch" or kernel_map.num_taps > _MAX_TAPS or features.dtype == torch.float64:
+        return "torch"
+    return name if min(kernel_map.num_out, kernel_map.num_in) > 0 else "torch"
 
 
 @torch.compiler.disable

@@ -96,6 +96,7 @@ class KernelMap:
         self.num_in = num_in
         self.identity_tap = identity_tap
         self.forms: dict[str, object] = {}
+        self._plan: Plan | None = None
 
     @property
     def num_taps(self) -> int:
@@ -111,11 +112,13 @@ class KernelMap:
         """The same map on a device."""
         return KernelMap(self.table.to(device), self.num_in, identity_tap=self.identity_tap)
 
-    @functools.cached_property
+    @property
     def plan(self) -> Plan:
         """The pairs in working order. Waits for the device, once per map."""
-        identity_tap = -1 if self.identity_tap is None else self.identity_tap
-        return Plan(*_make_plan(self.table, self.num_in, identity_tap, rows_at_once(self.table.device)))
+        if self._plan is None:  # no cached_property: its lock breaks compiled graphs
+            identity_tap = -1 if self.identity_tap is None else self.identity_tap
+            self._plan = Plan(*_make_plan(self.table, self.num_in, identity_tap, rows_at_once(self.table.device)))
+        return self._plan
 
     @functools.cached_property
     def mirrored(self) -> "KernelMap":
@@ -159,16 +162,14 @@ def _make_plan(
 
 @_make_plan.register_fake
 def _(table: Tensor, num_in: int, identity_tap: int, chunk_rows: int):
-    taps, num_out = table.shape
-    num_pairs = torch.library.get_ctx().new_dynamic_size()
-    rows = max(min(chunk_rows, num_out), 1)
-    num_chunks = -(-num_out // rows)
+    sizes = torch.library.get_ctx()
+    num_pairs, num_chunks, row_ends = (sizes.new_dynamic_size() for _ in range(3))
     return (
         table.new_empty(num_pairs),
         table.new_empty(num_pairs, dtype=torch.int32),
-        table.new_empty(num_chunks, rows + 1, dtype=torch.int32),
+        table.new_empty(num_chunks, row_ends, dtype=torch.int32),
         table.new_empty(num_pairs, dtype=torch.int64),
-        table.new_empty(num_chunks, taps, dtype=torch.int64, device="cpu"),
+        table.new_empty(num_chunks, table.shape[0], dtype=torch.int64, device="cpu"),
     )
 
 
@@ -177,7 +178,7 @@ def rows_at_once(device: torch.device) -> int:
     return _CHUNK_ROWS_CPU if device.type == "cpu" else _CHUNK_ROWS_ACCELERATOR
 
 
-def centred_table(keys: Int[Tensor, "V"], strides: tuple[int, int], kernel_size: int) -> Int[Tensor, "K V"]:
+def centred_table(keys: Int[Tensor, "V"], strides: Int[Tensor, "2"], kernel_size: int) -> Int[Tensor, "K V"]:
     """For every voxel, the rows of the voxels in the cube around it.
 
     Along z the keys of neighbours are consecutive, so one binary search finds a whole column of taps. The voxel that
@@ -186,7 +187,7 @@ def centred_table(keys: Int[Tensor, "V"], strides: tuple[int, int], kernel_size:
     Args:
         keys: Sorted, unique key of each voxel, ``batch, x, y, z`` from the most to the least significant digit, with
             gaps between the digits' ranges that no neighbour can bridge.
-        strides: Difference of key between neighbours along x and along y; along z it is 1.
+        strides: Difference of key between neighbours along x and along y, on the host; along z it is 1.
         kernel_size: Odd edge of the cube.
     """
     count, radius, num_taps = keys.shape[0], kernel_size // 2, kernel_size**3

@@ -41,11 +41,11 @@ class VoxelSet:
         batch_size: Number of clouds; clouds may have no voxel.
     """
 
-    def __init__(self, coord: Int[Tensor, "V 4"], keys: Int[Tensor, "V"], grid: tuple[int, int, int], batch_size: int):
+    def __init__(self, coord: Int[Tensor, "V 4"], keys: Int[Tensor, "V"], strides: Int[Tensor, "2"], batch_size: int):
         self.coord = coord
         self.batch_size = batch_size
         self._keys = keys
-        self._grid = grid
+        self._strides = strides
         self._neighbours: dict[int, KernelMap] = {}
         self._strided: dict[tuple, StridedMaps] = {}
 
@@ -71,26 +71,8 @@ class VoxelSet:
                 f"Voxel indices must be integers: got {grid_coord.dtype}. Divide coordinates by the voxel size and "
                 "round down first."
             )
-        grid_coord, batch_index = grid_coord.long(), batch_index.long()
-        if grid_coord.shape[0] == 0:
-            empty = grid_coord.new_zeros(0)
-            return cls(grid_coord.new_zeros(0, 4), empty, (1, 1, 1), batch_size), empty
-        lowest = grid_coord.new_full((batch_size, 3), torch.iinfo(torch.int64).max)
-        lowest = lowest.scatter_reduce(0, batch_index[:, None].expand(-1, 3), grid_coord, "amin")
-        local = grid_coord - lowest.index_select(0, batch_index)
-        smallest, extent = torch.stack([local.amin(0), local.amax(0)]).tolist()
-        grid = tuple(length + 1 + _MARGIN for length in extent)
-        if min(smallest) < 0 or batch_size * math.prod(grid) > _MAX_CELLS:
-            raise ValueError(
-                f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got "
-                f"{batch_size} clouds and an extent of {[length + 1 for length in extent]} voxels. Remove outliers, "
-                "crop the clouds, or use larger voxels."
-            )
-        keys = ((batch_index * grid[0] + local[:, 0]) * grid[1] + local[:, 1]) * grid[2] + local[:, 2]
-        keys, voxel_of_point = torch.unique(keys, return_inverse=True)
-        coord = grid_coord.new_empty(keys.shape[0], 4)
-        coord[voxel_of_point] = torch.cat([batch_index[:, None], grid_coord], dim=1)
-        return cls(coord, keys, grid, batch_size), voxel_of_point
+        coord, keys, voxel_of_point, strides = _find_voxels(grid_coord, batch_index, batch_size)
+        return cls(coord, keys, strides, batch_size), voxel_of_point
 
     def __len__(self) -> int:
         return self.coord.shape[0]
@@ -124,7 +106,7 @@ class VoxelSet:
                 inner = slice(margin, margin + kernel_size)
                 cube = known.table.view(larger, larger, larger, len(self))
                 return cube[inner, inner, inner].reshape(kernel_size**3, len(self))
-        return centred_table(self._keys, (self._grid[1] * self._grid[2], self._grid[2]), kernel_size)
+        return centred_table(self._keys, self._strides, kernel_size)
 
     def strided(self, kernel_size: int, stride: int, padding: int = 0) -> StridedMaps:
         """The maps of a strided convolution: tap k of output voxel o is the voxel at o * stride - padding + k.
@@ -178,3 +160,39 @@ def _pair_table(
 ) -> Int[Tensor, "K V"]:
     table = torch.full((num_taps * num_rows,), num_values, dtype=torch.int32, device=tap.device)
     return table.scatter_(0, tap * num_rows + row, value.int()).view(num_taps, num_rows)
+
+
+@torch.library.custom_op("pointcept::find_voxels", mutates_args=())
+def _find_voxels(grid_coord: Tensor, batch_index: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coordinates and keys of the voxels, the voxel of each point, and the keys' strides along x and y on the host."""
+    grid_coord, batch_index = grid_coord.long(), batch_index.long()
+    if grid_coord.shape[0] == 0:
+        empty = grid_coord.new_zeros(0)
+        return grid_coord.new_zeros(0, 4), empty, empty.clone(), torch.ones(2, dtype=torch.int64)
+    lowest = grid_coord.new_full((batch_size, 3), torch.iinfo(torch.int64).max)
+    lowest = lowest.scatter_reduce(0, batch_index[:, None].expand(-1, 3), grid_coord, "amin")
+    local = grid_coord - lowest.index_select(0, batch_index)
+    smallest, extent = torch.stack([local.amin(0), local.amax(0)]).tolist()
+    grid = tuple(length + 1 + _MARGIN for length in extent)
+    if min(smallest) < 0 or batch_size * math.prod(grid) > _MAX_CELLS:
+        raise ValueError(
+            f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got "
+            f"{batch_size} clouds and an extent of {[length + 1 for length in extent]} voxels. Remove outliers, "
+            "crop the clouds, or use larger voxels."
+        )
+    keys = ((batch_index * grid[0] + local[:, 0]) * grid[1] + local[:, 1]) * grid[2] + local[:, 2]
+    keys, voxel_of_point = torch.unique(keys, return_inverse=True)
+    coord = grid_coord.new_empty(keys.shape[0], 4)
+    coord[voxel_of_point] = torch.cat([batch_index[:, None], grid_coord], dim=1)
+    return coord, keys, voxel_of_point, torch.tensor([grid[1] * grid[2], grid[2]])
+
+
+@_find_voxels.register_fake
+def _(grid_coord: Tensor, batch_index: Tensor, batch_size: int):
+    count = torch.library.get_ctx().new_dynamic_size()
+    return (
+        grid_coord.new_empty(count, 4, dtype=torch.int64),
+        grid_coord.new_empty(count, dtype=torch.int64),
+        grid_coord.new_empty(grid_coord.shape[0], dtype=torch.int64),
+        torch.empty(2, dtype=torch.int64, device="cpu"),
+    )

@@ -48,12 +48,10 @@ data = dict(train=_rooms, val=dict(**_rooms, num_views=1, num_input_views=2))
 def centre_surface(model, batch) -> None:
     """Gives an untrained field a surface: its signed distance becomes zero in the middle of its range."""
     with torch.no_grad():
-        sdf, _ = model.sample_sdf(model.encoder(batch), 0, 0.3)
-        head = model.renderer.field.sdf_decoder.head
-        head.bias[0] -= sdf.median()
-        head.weight[0] *= 0.3 / sdf.std()
-        sdf, _ = model.sample_sdf(model.encoder(batch), 0, 0.3)
-        head.bias[0] -= sdf.median()
+        volume, head = model.encoder(batch), model.renderer.field.sdf_decoder.head
+        unit = model.unit_m(volume)[0]
+        head.weight[0] *= 0.3 / model.sample_sdf(volume, 0, 0.3)[0].std()
+        head.bias[0] -= model.sample_sdf(volume, 0, 0.3)[0].median() / unit
 
 
 def make_experiment(folder: Path, template: str, rooms: Path, steps: tuple[int, ...]) -> Path:

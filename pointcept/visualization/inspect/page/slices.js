@@ -15,7 +15,7 @@ class SlicePanel {
   show(grid, level, views, chosen, ray) {
     Object.assign(this, { grid, level, views, chosen, ray });
     document.getElementById("slice-legend").innerHTML = legend("signed distance", (share) => signedColor((2 * share - 1) * grid.limit, grid.limit), `≤ −${grid.limit} m, inside`, `≥ ${grid.limit} m, free`, "") +
-      '<p class="hint">The line is the zero level: the surface. Triangles are cameras; the dashed line is the chosen ray, with a dot where it is rendered and a ring where it was measured.</p>';
+      '<p class="hint">The line is the zero level: the surface. Triangles are cameras: blue the chosen view, dark the other views, grey views that only the encoder sees. The dashed line is the chosen ray, with a dot where it is rendered and a ring where it was measured.</p>';
     this.draw();
     this.idle();
   }

@@ -1,0 +1,121 @@
+"""The transfer benchmark: whole configs, nested label sets, means and gains by hand, and nothing done twice."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import transfer
+from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, label_settings, transfers
+from benchmarks.transfer_report import Result, best_scratch, plot, summarize, table
+from pointcept.config import load_config, validate_config
+
+TINY = dataclasses.replace(
+    PRESETS["small"], num_train=5, num_val=1, frame_size=(24, 32), num_frames=8, ladder=(1.0, 2.0), steps=10
+)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> Plan:
+    return Plan(tmp_path_factory.mktemp("transfer"), TINY)
+
+
+@pytest.mark.parametrize("backbone", ["spunet", "ptv3"])
+def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
+    pretraining = plan.pretraining(backbone, 0)
+    few = Labels("20pts", 1.0, 20)
+    runs = [pretraining, *transfers(plan, backbone, few, METHODS, 0, pretraining)]
+    assert len({run.folder for run in runs}) == len(runs) == 1 + len(METHODS) + 1  # from scratch at two lengths
+    settings = {run.folder: validate_config(load_config(run.config, run.overrides)) for run in runs}
+    first = settings[pretraining.folder]
+    assert first.data["train"]["segment_key"] is None and first.data["val"]["segment_key"] is None  # no labels at all
+    assert first.data["train"]["loop"] * 5 // 2 == 600
+    for run in runs[1:]:
+        found = settings[run.folder]
+        assert (found.weight is not None) == ("pretrained" in run.method)
+        assert found.model.get("freeze_backbone", False) == run.method.endswith("_probe")
+        assert found.model["backbone"] == dict(TINY.backbones[backbone])
+        steps = found.data["train"]["loop"] * 5 // 2
+        assert steps == {"scratch": 10 * run.length, "pretrained": 10}.get(run.method, 100)
+    assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
+
+
+def test_smaller_shares_are_parts_of_larger_ones_and_points_have_labels(plan):
+    shares = {}
+    for labels in label_settings((20, 40, 100), ()):
+        data = plan._labelled(labels, 10)
+        names = json.loads(Path(data["split"]).read_text()) if labels.fraction < 1 else None
+        shares[labels.name] = names
+    assert len(shares["20%"]) == 1 and len(shares["40%"]) == 2 and shares["100%"] is None
+    assert set(shares["20%"]) <= set(shares["40%"])
+    rows = json.loads(Path(plan._labelled(Labels("7pts", 1.0, 7), 10)["labelled_points"]).read_text())
+    assert len(rows) == 5
+    for name, chosen in rows.items():
+        segment = np.load(plan.folder / "rooms/train" / name / "segment20.npy").reshape(-1)
+        assert len(set(chosen)) == 7 and (segment[chosen] >= 0).all()
+    with pytest.raises(ValueError, match=r"fractions must be above 0 and at most 100: got \[0, 120\]"):
+        label_settings((0, 10, 120), ())
+
+
+def results(miou: dict[tuple[str, float], list[float]]) -> list[Result]:
+    return [
+        Result("spunet", "10%", method, length, seed, {"mIoU": value, "steps": int(100 * length), "seconds": 5.0})
+        for (method, length), values in miou.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+FOUND = results(
+    {
+        ("scratch", 1.0): [0.20, 0.22, 0.24],
+        ("scratch", 2.0): [0.30, 0.30, 0.33],
+        ("scratch", 4.0): [0.31, 0.30, 0.32],
+        ("pretrained", 1.0): [0.40, 0.41, 0.42],
+        ("random_probe", 1.0): [0.10, 0.10, 0.10],
+        ("pretrained_probe", 1.0): [0.25, 0.25, 0.25],
+    }
+)
+
+
+def test_means_spreads_gains_and_convergence_by_hand():
+    rows = {(row.method, row.length): row for row in summarize(FOUND)}
+    first = rows["scratch", 1.0]
+    assert (first.miou, first.spread, first.seeds) == (pytest.approx(22.0), pytest.approx(2.0), 3)
+    # 22 -> 31 is more than the spread of either; 31 -> 31 is not
+    assert first.is_converged is False and rows["scratch", 2.0].is_converged is True
+    assert rows["scratch", 4.0].is_converged is None and rows["pretrained", 1.0].is_converged is None
+    assert best_scratch(rows.values(), "spunet", "10%").miou == pytest.approx(31.0)
+    lines = table(list(rows.values())).splitlines()
+    assert "| spunet | 10% | pre-trained, fine-tuned | 100 | 41.0 ± 1.0 | +10.0 |  | 3 | 5 |" in lines
+    assert "| spunet | 10% | pre-trained, linear probe | 100 | 25.0 ± 0.0 | +15.0 |  | 3 | 5 |" in lines
+    assert "| spunet | 10% | from scratch | 200 | 31.0 ± 1.7 |  | yes | 3 | 5 |" in lines
+
+
+def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, monkeypatch):
+    done = []
+
+    def run(config, overrides, folder, seed):
+        done.append(folder.name)
+        return {"mIoU": 0.5, "steps": 10, "seconds": 1.0, "psnr": 20.0, "abs_rel": 0.1}
+
+    monkeypatch.setattr(transfer, "run_pretraining", run)
+    settings = label_settings((20,), ())
+    found = transfer.run_all(plan, ["spunet"], settings, ["pretrained", "scratch"], seeds=3, pretrainings=2, jobs=1)
+    assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 3
+    assert done[2] == "spunet-20%-pretrained-x1-seed0"  # each seed has all settings before the next begins
+    text = transfer.report(plan, found)
+    assert "Pre-training spunet, seed 0: 7,680 rays, 10 steps, 1 s; PSNR 20.00 dB" in text  # 10 * 2 * 3 * 128
+    saved = json.loads((plan.folder / "results.json").read_text())
+    assert [row["method"] for row in saved] == ["pretrained", "scratch", "scratch"]
+    assert (plan.folder / "table.md").read_text().strip() in text
+    done.clear()
+    transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
+    assert done == ["spunet-20%-scratch-x1-seed0", "spunet-20%-scratch-x2-seed0"]  # needs no pre-training
+
+
+def test_the_plot_is_a_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is in the plots extra")
+    plot(summarize(FOUND), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
