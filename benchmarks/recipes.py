@@ -76,6 +76,14 @@ def variants(teacher_weights: Path | None) -> dict[str, list[str]]:
     for term, loss in LOSSES.items():
         rows[f"without {term}"] = [f"model.losses={[entry for entry in losses if entry['type'] != loss]!r}"]
     rows["without mask"] = ["model.encoder.mask=None"]
+    recipe = load_config(CONFIG, ["recipe=ponderv2"]).to_plain()["model"]
+    rows["lengths in boxes"] = [
+        "model.length_unit='box'",
+        f"model.losses={recipe['losses']!r}",
+        f"model.ray_sampler.near_m={recipe['ray_sampler']['near_m']!r}",
+        f"model.renderer.initial_sharpness={recipe['renderer']['initial_sharpness']!r}",
+    ]
+    rows["color weight 40"] = [f"model.losses={[{**losses[0], 'weight': 40.0}, *losses[1:]]!r}"]
     return rows
 
 

@@ -20,12 +20,14 @@ def test_every_row_is_a_config_that_builds_and_differs_as_its_name_says(tmp_path
         assert settings.optimizer == default.optimizer and settings.scheduler == default.scheduler
         assert settings.model["renderer"]["sampler"] == default.model["renderer"]["sampler"]
         losses = {type(loss).__name__ for loss in model.losses}
+        assert (model.length_unit == "box") == (name in ("ponderv2", "lengths in boxes"))
+        assert (model.losses[0].weight == 40) == (name == "color weight 40")
         term = name.removeprefix("without ")
         if term in recipes.LOSSES:
             assert losses == set(recipes.LOSSES.values()) - {recipes.LOSSES[term]}
         assert ("FeatureCosineLoss" in losses) == ("+" in name)
         assert (model.encoder.mask is None) == (name in ("without mask", "ponderv2"))
-    assert len(rows) == 4 + len(recipes.LOSSES) + 1 and len(recipes.variants(None)) == len(rows) - 2
+    assert len(rows) == 4 + len(recipes.LOSSES) + 3 and len(recipes.variants(None)) == len(rows) - 2
 
 
 def test_a_kept_result_is_not_computed_again(tmp_path):
