@@ -83,7 +83,7 @@ def variants(teacher_weights: Path | None) -> dict[str, list[str]]:
         f"model.ray_sampler.near_m={recipe['ray_sampler']['near_m']!r}",
         f"model.renderer.initial_sharpness={recipe['renderer']['initial_sharpness']!r}",
     ]
-    rows["color weight 40"] = [f"model.losses={[{**losses[0], 'weight': 40.0}, *losses[1:]]!r}"]
+    rows["color weight 10"] = [f"model.losses={[{**losses[0], 'weight': 10.0}, *losses[1:]]!r}"]
     return rows
 
 

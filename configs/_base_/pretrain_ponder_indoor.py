@@ -40,7 +40,7 @@ model = dict(
         piece_size=None,  # these sizes fit into memory, so nothing needs to be computed twice
     ),
     losses=[
-        dict(type="ColorLoss", weight=10.0),
+        dict(type="ColorLoss", weight=40.0),
         dict(type="DepthLoss", weight=1.0),
         dict(type="SDFLoss", weight=10.0, truncation_m=0.2),
         dict(type="FreeSpaceLoss", weight=1.0, truncation_m=0.2),

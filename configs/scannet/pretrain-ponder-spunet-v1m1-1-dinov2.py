@@ -7,7 +7,7 @@ model = dict(
     teacher=dict(type="TimmTeacher", name="vit_small_patch14_reg4_dinov2", image_size=(252, 336)),
     renderer=dict(field=dict(feature_channels=384)),
     losses=[
-        dict(type="ColorLoss", weight=10.0),
+        dict(type="ColorLoss", weight=40.0),
         dict(type="DepthLoss", weight=1.0),
         dict(type="SDFLoss", weight=10.0, truncation_m=0.2),
         dict(type="FreeSpaceLoss", weight=1.0, truncation_m=0.2),

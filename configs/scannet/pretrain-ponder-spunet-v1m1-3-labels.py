@@ -5,7 +5,7 @@ _base_ = ["./pretrain-ponder-spunet-v1m1-0-base.py"]
 model = dict(
     renderer=dict(field=dict(feature_channels=20)),
     losses=[
-        dict(type="ColorLoss", weight=10.0),
+        dict(type="ColorLoss", weight=40.0),
         dict(type="DepthLoss", weight=1.0),
         dict(type="SDFLoss", weight=10.0, truncation_m=0.2),
         dict(type="FreeSpaceLoss", weight=1.0, truncation_m=0.2),
