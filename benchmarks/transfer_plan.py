@@ -34,8 +34,7 @@ class Preset:
         grid_shape: Voxels of the rendered volume along x, y and z.
         num_views: Frames per room in a pre-training step.
         num_rays: Rays per frame.
-        mask_ratio: Share of the blocks whose colours and normals pre-training hides. Where little is hidden, rendering
-            needs no more than what the input says, and the backbone learns little beyond it.
+        mask_ratio: Share of the blocks whose colours and normals pre-training hides.
         pretraining_steps: Optimizer steps of a pre-training.
         batch_size: Rooms per step, of pre-training and fine-tuning.
         point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
