@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,22 @@ def test_callers_at_the_same_time_make_each_room_once(tmp_path, monkeypatch):
         thread.join()
     assert not errors
     assert sorted(made) == [("train", 0), ("train", 1), ("val", 0)]
+
+
+def test_rooms_that_another_process_makes_during_the_look_are_found(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    root.mkdir()
+    listing = Path.iterdir
+
+    def made_meanwhile(folder):
+        if folder == root:
+            monkeypatch.setattr(Path, "iterdir", listing)
+            ensure(root, 1, 0)
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", made_meanwhile)
+    assert ensure(root, 1, 0) == root
+    assert Path.iterdir is listing
 
 
 def test_other_settings_are_refused(rooms):

@@ -110,8 +110,9 @@ def _missing(root: Path, jobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
 def _matches(root: Path, wanted: dict[str, Any]) -> bool:
     """Whether ``root`` is finished as wanted; raises when it holds anything that rooms as wanted cannot be added to."""
     path = root / _MANIFEST
+    # Listed before the manifest is looked for: whoever makes the rooms at this moment writes the manifest first.
+    others = sorted(entry.name for entry in root.iterdir() if entry.name[0] != ".") if root.is_dir() else []
     if not path.is_file():
-        others = sorted(entry.name for entry in root.iterdir() if entry.name[0] != ".") if root.is_dir() else []
         if others:
             raise ValueError(
                 f"The folder of the synthetic rooms must be empty or hold synthetic rooms: {root} has no {_MANIFEST} "
