@@ -40,7 +40,7 @@ class Preset:
         point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
         steps: Optimizer steps of fine-tuning.
         probe_steps: Optimizer steps of a linear probe.
-        ladder: Lengths of the trainings from scratch, times ``steps``; the last ones show that more does not help.
+        ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
         lr: Largest learning rate of fine-tuning, and of training from scratch.
         probe_lr: That of linear probes.
         num_worker: Loading processes of a run.
@@ -97,14 +97,14 @@ PRESETS = {
         backbones={"spunet": _sparse_unet(16, (16, 32, 48, 64, 64, 48, 32, 32)), "ptv3": _TRANSFORMER},
         grid_shape=(40, 40, 20),
         num_views=3,
-        num_rays=128,
-        mask_ratio=0.75,
-        pretraining_steps=600,
+        num_rays=256,
+        mask_ratio=0.1,
+        pretraining_steps=3000,
         batch_size=2,
         point_max=4000,
-        steps=200,
-        probe_steps=100,
-        ladder=(0.5, 1.0, 2.0),
+        steps=800,
+        probe_steps=200,
+        ladder=(1.0, 2.0),
     ),
     "full": Preset(
         num_train=400,
@@ -119,7 +119,7 @@ PRESETS = {
         grid_shape=(64, 64, 32),
         num_views=4,
         num_rays=256,
-        mask_ratio=0.75,
+        mask_ratio=0.1,
         pretraining_steps=2000,
         batch_size=8,
         point_max=None,
@@ -312,7 +312,7 @@ def transfers(
 ) -> Iterator[Run]:
     """The runs of one backbone, setting of labels and seed."""
     for method in methods:
-        lengths = plan.preset.ladder if method == "scratch" else (1.0,)
+        lengths = (1.0,) if method.endswith("_probe") else plan.preset.ladder
         for length, name in itertools.product(lengths, [method]):
             yield plan.transfer(backbone, labels, name, seed, pretraining, length)
 

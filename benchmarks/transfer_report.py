@@ -11,6 +11,7 @@ TITLES = {
     "random_probe": "random, linear probe",
     "pretrained_probe": "pre-trained, linear probe",
 }
+_REFERENCES = {"pretrained": "scratch", "pretrained_probe": "random_probe"}
 _COLORS = {"scratch": "tab:gray", "pretrained": "tab:blue", "random_probe": "silver", "pretrained_probe": "tab:cyan"}
 
 
@@ -49,7 +50,7 @@ class Row:
         spread: Standard deviation of the mIoU over seeds (of the sample), points; 0 for one seed.
         seeds: Number of seeds.
         seconds: Mean time of a run.
-        is_converged: Of trainings from scratch: whether the next longer one is not better by more than its spread.
+        is_converged: Whether the next longer training is not better by more than the spread; None where there is none.
     """
 
     backbone: str
@@ -83,15 +84,15 @@ def summarize(results: Iterable[Result]) -> list[Row]:
 def _converged(row: Row, rows: Sequence[Row]) -> bool | None:
     same = [r for r in rows if (r.backbone, r.labels, r.method) == (row.backbone, row.labels, row.method)]
     longer = [r for r in same if r.length > row.length]
-    if row.method != "scratch" or not longer:
+    if not longer:
         return None
     next_longer = min(longer, key=lambda r: r.length)
     return next_longer.miou - row.miou <= max(row.spread, next_longer.spread)
 
 
-def best_scratch(rows: Iterable[Row], backbone: str, labels: str) -> Row | None:
-    """The best of the trainings from scratch, whatever its length; None where there is none."""
-    found = [r for r in rows if (r.backbone, r.labels, r.method) == (backbone, labels, "scratch")]
+def best(rows: Iterable[Row], backbone: str, labels: str, method: str) -> Row | None:
+    """The best of a method's rows, whatever its length; None where there is none."""
+    found = [r for r in rows if (r.backbone, r.labels, r.method) == (backbone, labels, method)]
     return max(found, key=lambda row: row.miou, default=None)
 
 
@@ -102,12 +103,8 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---:|---:|---:|---|---:|---:|",
     ]
     for row in rows:
-        reference = None
-        if row.method == "pretrained":
-            reference = best_scratch(rows, row.backbone, row.labels)
-        elif row.method == "pretrained_probe":
-            same = (row.backbone, row.labels, "random_probe")
-            reference = next((r for r in rows if (r.backbone, r.labels, r.method) == same), None)
+        compared = _REFERENCES.get(row.method)
+        reference = None if compared is None else best(rows, row.backbone, row.labels, compared)
         gain = "" if reference is None else f"{row.miou - reference.miou:+.1f}"
         converged = {None: "", True: "yes", False: "no"}[row.is_converged]
         lines.append(
@@ -120,7 +117,7 @@ def table(rows: Sequence[Row]) -> str:
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draws the mean with its spread over the settings of labels, one panel for each backbone.
 
-    Of trainings from scratch the best length is drawn.
+    Of several lengths the best is drawn.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -135,7 +132,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(backbones), figsize=(5.5 * len(backbones), 4), squeeze=False, sharey=True)
     for axis, backbone in zip(axes[0], backbones, strict=True):
         for offset, method in enumerate(TITLES):
-            found = [_drawn(rows, backbone, label, method) for label in labels]
+            found = [best(rows, backbone, label, method) for label in labels]
             place = [i + 0.06 * (offset - 1.5) for i, row in enumerate(found) if row is not None]
             found = [row for row in found if row is not None]
             if found:
@@ -150,9 +147,3 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
-
-
-def _drawn(rows: Sequence[Row], backbone: str, labels: str, method: str) -> Row | None:
-    if method == "scratch":
-        return best_scratch(rows, backbone, labels)
-    return next((r for r in rows if (r.backbone, r.labels, r.method) == (backbone, labels, method)), None)

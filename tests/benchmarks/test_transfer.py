@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import transfer
 from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, label_settings, transfers
-from benchmarks.transfer_report import Result, best_scratch, plot, summarize, table
+from benchmarks.transfer_report import Result, best, plot, summarize, table
 from pointcept.config import load_config, validate_config
 
 TINY = dataclasses.replace(
@@ -27,18 +27,18 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     pretraining = plan.pretraining(backbone, 0)
     few = Labels("20pts", 1.0, 20)
     runs = [pretraining, *transfers(plan, backbone, few, METHODS, 0, pretraining)]
-    assert len({run.folder for run in runs}) == len(runs) == 1 + len(METHODS) + 1  # from scratch at two lengths
+    assert len({run.folder for run in runs}) == len(runs) == 1 + len(METHODS) + 2  # two of them at two lengths
     settings = {run.folder: validate_config(load_config(run.config, run.overrides)) for run in runs}
     first = settings[pretraining.folder]
     assert first.data["train"]["segment_key"] is None and first.data["val"]["segment_key"] is None  # no labels at all
-    assert first.data["train"]["loop"] * 5 // 2 == 600
+    assert first.data["train"]["loop"] * 5 // 2 == TINY.pretraining_steps
     for run in runs[1:]:
         found = settings[run.folder]
         assert (found.weight is not None) == ("pretrained" in run.method)
         assert found.model.get("freeze_backbone", False) == run.method.endswith("_probe")
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
-        assert steps == {"scratch": 10 * run.length, "pretrained": 10}.get(run.method, 100)
+        assert steps == (TINY.probe_steps if run.method.endswith("_probe") else 10 * run.length)
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
@@ -86,7 +86,7 @@ def test_means_spreads_gains_and_convergence_by_hand():
     # 22 -> 31 is more than the spread of either; 31 -> 31 is not
     assert first.is_converged is False and rows["scratch", 2.0].is_converged is True
     assert rows["scratch", 4.0].is_converged is None and rows["pretrained", 1.0].is_converged is None
-    assert best_scratch(rows.values(), "spunet", "10%").miou == pytest.approx(31.0)
+    assert best(rows.values(), "spunet", "10%", "scratch").miou == pytest.approx(31.0)
     lines = table(list(rows.values())).splitlines()
     assert "| spunet | 10% | pre-trained, fine-tuned | 100 | 41.0 ± 1.0 | +10.0 |  | 3 | 5 |" in lines
     assert "| spunet | 10% | pre-trained, linear probe | 100 | 25.0 ± 0.0 | +15.0 |  | 3 | 5 |" in lines
@@ -103,12 +103,12 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
     monkeypatch.setattr(transfer, "run_pretraining", run)
     settings = label_settings((20,), ())
     found = transfer.run_all(plan, ["spunet"], settings, ["pretrained", "scratch"], seeds=3, pretrainings=2, jobs=1)
-    assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 3
+    assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 4
     assert done[2] == "spunet-20%-pretrained-x1-seed0"  # each seed has all settings before the next begins
     text = transfer.report(plan, found)
-    assert "Pre-training spunet, seed 0: 7,680 rays, 10 steps, 1 s; PSNR 20.00 dB" in text  # 10 * 2 * 3 * 128
+    assert "Pre-training spunet, seed 0: 15,360 rays, 10 steps, 1 s; PSNR 20.00 dB" in text  # 10 * 2 * 3 * 256
     saved = json.loads((plan.folder / "results.json").read_text())
-    assert [row["method"] for row in saved] == ["pretrained", "scratch", "scratch"]
+    assert [row["method"] for row in saved] == ["pretrained", "pretrained", "scratch", "scratch"]
     assert (plan.folder / "table.md").read_text().strip() in text
     done.clear()
     transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
