@@ -1,12 +1,12 @@
 """The arithmetic of sparse convolution, forward and backward: by the chosen back end, or here in plain torch.
 
-For each chunk of output rows the inputs of all pairs are gathered once, each tap multiplies its slice by its matrix,
-and a segment sum adds up the products of every output row: no scattered writes, every result written once, and the
-same sums in the same order each time. Layers with few input channels gather the whole neighbourhood instead, missing
-voxels as zeros, and multiply once. The two are custom operators of torch, so that compiled graphs need not break.
+For each chunk of output rows, each tap gathers the inputs of its pairs and multiplies them by its matrix, and a segment
+sum adds up the products of every output row: no scattered writes, every result written once, and the same sums in the
+same order each time. Layers with few input channels gather the whole neighbourhood instead, missing voxels as zeros,
+and multiply once. The two are custom operators of torch, so that compiled graphs need not break.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -165,16 +165,14 @@ def _tap_matrices(weight: Tensor) -> list[Tensor]:
 
 
 def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_out: int, identity_tap: int) -> Tensor:
-    channels_in, channels_out = matrices[0].shape
+    channels_out = matrices[0].shape[1]
     features = features.contiguous()
     out = features.new_empty(num_out, channels_out)
     most = int(plan.counts.sum(1).max()) if plan.counts.shape[0] else 0
-    gathered, products = features.new_empty(most, channels_in), features.new_empty(most, channels_out)
+    products = features.new_empty(most, channels_out)
     for chunk in plan.chunks(num_out):
-        count = chunk.in_rows.shape[0]
-        torch.index_select(features, 0, chunk.in_rows, out=gathered[:count])
-        sources, targets = gathered[:count].split(chunk.counts), products[:count].split(chunk.counts)
-        for source, matrix, target in zip(sources, matrices, targets):
+        targets = products[: chunk.in_rows.shape[0]].split(chunk.counts)
+        for source, matrix, target in zip(_by_tap(features, chunk.in_rows, chunk.counts), matrices, targets):
             if source.shape[0]:
                 torch.mm(source, matrix, out=target)
         sums = torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
@@ -193,12 +191,23 @@ def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan
         if identity_tap >= 0:
             rows = slice(chunk.start, chunk.stop)
             targets[identity_tap].addmm_(grad[rows].t(), features[rows])
-        sources = features.index_select(0, chunk.in_rows).split(chunk.counts)
-        grads = grad.index_select(0, plan.out_rows(chunk)).split(chunk.counts)
+        sources = _by_tap(features, chunk.in_rows, chunk.counts)
+        grads = _by_tap(grad, plan.out_rows(chunk), chunk.counts)
         for source, row_grad, target in zip(sources, grads, targets):
             if source.shape[0]:
                 target.addmm_(row_grad.t(), source)
     return total
+
+
+def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]:
+    """The rows of the values that each tap's pairs name.
+
+    A CPU gathers them when the tap's turn comes, so that its cache still holds them for the product; an accelerator
+    gathers all at once, for fewer launches.
+    """
+    if values.device.type == "cpu":
+        return (values.index_select(0, tap_rows) for tap_rows in rows.split(counts))
+    return values.index_select(0, rows).split(counts)
 
 
 def _convolve_dense(features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
@@ -219,7 +228,7 @@ def _weight_grad_dense(features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
 def _neighbourhoods(features: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """The features under all taps side by side, zero where there is no voxel, chunk by chunk."""
     padded = torch.nn.functional.pad(features, (0, 0, 0, 1))
-    num_out, step = table.shape[1], rows_at_once(table.device)
+    num_out, step = table.shape[1], rows_at_once(table.device) // 4  # a row is long: all taps, present or not
     for start in range(0, num_out, step):
         rows = slice(start, min(start + step, num_out))
         index = table[:, rows].t().reshape(-1)

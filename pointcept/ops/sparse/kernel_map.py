@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
-# Output rows worked on together. On a CPU the gathered inputs and the products of one chunk (about 40,000 pairs of a
-# surface scan) then stay in the last-level cache; an accelerator wants few, large launches.
+# Output rows worked on together. On a CPU the products of one chunk (about 40,000 pairs of a surface scan) then stay in
+# the last-level cache; an accelerator wants few, large launches.
 _CHUNK_ROWS_CPU = 4096
 _CHUNK_ROWS_ACCELERATOR = 2**17
 
