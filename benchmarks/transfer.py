@@ -44,24 +44,30 @@ def run_all(
     """
     pretraining = {(b, s): plan.pretraining(b, s % pretrainings) for b in backbones for s in range(seeds)}
     runs = [
-        run
+        (run, pretraining[backbone, seed] if run.method.startswith("pretrained") else None)
         for seed in range(seeds)  # seeds last, so that an interrupted benchmark has all settings at fewer seeds
         for backbone in backbones
         for labels in settings
         for run in transfers(plan, backbone, labels, methods, seed, pretraining[backbone, seed])
     ]
-    needs_weights = any(run.method.startswith("pretrained") for run in runs)
-    first = list(dict.fromkeys(pretraining.values())) if needs_weights else []
-    results = []
-    with (
-        tqdm(total=len(first) + len(runs), unit="run", desc="Transfer") as progress,
-        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
-    ):
-        for part in (first, runs):
-            for result in pool.map(lambda run: _result(plan, run), part):
-                results.append(result)
-                progress.update()
-    return results
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        weights = {run: pool.submit(_result, plan, run) for run in dict.fromkeys(needed for _, needed in runs) if run}
+        others = [pool.submit(_result_after, weights.get(needed), plan, run) for run, needed in runs]
+        futures = [*weights.values(), *others]
+        try:
+            for future in tqdm(concurrent.futures.as_completed(futures), "Transfer", len(futures), unit="run"):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what runs ends, and what waits does not begin
+            raise
+    return [future.result() for future in futures]
+
+
+def _result_after(weights: concurrent.futures.Future[Result] | None, plan: Plan, run: Run) -> Result:
+    """As ``_result``, once the weights that the run needs are there: they were asked for before."""
+    if weights is not None:
+        weights.result()
+    return _result(plan, run)
 
 
 def _result(plan: Plan, run: Run) -> Result:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,28 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
     done.clear()
     transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
     assert done == ["spunet-20%-scratch-x1-seed0", "spunet-20%-scratch-x2-seed0"]  # needs no pre-training
+
+
+def test_a_training_that_fails_ends_the_benchmark(plan, monkeypatch):
+    done, stopped, shutdown = [], threading.Event(), ThreadPoolExecutor.shutdown
+
+    def run(config, overrides, folder, seed):
+        done.append(folder.name)
+        if len(done) > 1:  # the next one runs until the rest is called off
+            assert stopped.wait(60)
+        raise RuntimeError(f"The training in {folder} must succeed: it ended with status 1.")
+
+    def observed(pool, wait=True, *, cancel_futures=False):
+        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        stopped.set()
+        shutdown(pool, wait)
+
+    monkeypatch.setattr(transfer, "run_pretraining", run)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", observed)
+    settings = label_settings((20,), ())
+    with pytest.raises(RuntimeError, match="must succeed: it ended with status 1"):
+        transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=3, pretrainings=1, jobs=1)
+    assert len(done) <= 2
 
 
 def test_the_plot_is_a_picture(tmp_path):
