@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.room import IN_CHANNELS, calibrate, large_batch, make_points
+from benchmarks.sides import timed
 from pointcept import create_model
 from pointcept.ops.backends import SPARSE
 from pointcept.ops.serialization import ORDERS, serialize
@@ -127,16 +128,7 @@ def build(name: str) -> nn.Module:
 
 def fastest(function: Callable[[], object], repeats: int, device: str) -> float:
     """Seconds of the fastest of some runs, after one to warm up."""
-    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
-    function()
-    seconds = []
-    for _ in range(repeats):
-        synchronize()
-        start = time.perf_counter()
-        function()
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(timed(function, repeats, device)[0])
 
 
 def time_train_step(

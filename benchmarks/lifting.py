@@ -3,22 +3,19 @@
 import argparse
 import json
 import math
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmarks import lifting_twin
+from benchmarks.sides import SIDES, measured, peak_memory_gb, report
 from pointcept.structures import CameraBatch
 from ponder2d.depth import DepthBins, DepthDistribution
 from ponder2d.lifting import ProjectionLifting, SplattingLifting
 
-SIDES = ("toolkit", "twin")
 SCHEMES = ("projection", "splatting")
 NUM_VIEWS, CHANNELS = 6, 256
 
@@ -123,26 +120,11 @@ class Work:
 
 
 def measure(setting: str, scheme: str, side: str, *, steps: int, device: str) -> dict[str, float]:
-    """Milliseconds of a step (median, after one that does not count), and the peak of memory.
-
-    On a CPU that is the memory of the process beyond what imports need, on a GPU what tensors took there at a time.
-    """
-    on_gpu = torch.device(device).type == "cuda"
-    before = _peak_memory_gb()
+    """Milliseconds of a step and the peak of memory, and the numbers in which the sides must agree."""
+    before_gb = peak_memory_gb()
     work = Work(SETTINGS[setting], scheme, side, device)
-    seconds = []
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    for _ in range(steps + 1):
-        if on_gpu:
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        volume = work.step()
-        if on_gpu:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    memory = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else _peak_memory_gb() - before
-    return {"ms": statistics.median(seconds[1:]) * 1e3, "memory_gb": memory, **work.values(volume)}
+    figures, volume = measured(work.step, steps, device, before_gb)
+    return {**figures, **work.values(volume)}
 
 
 def compare(*, steps: int, twin_steps: int, threads: int, device: str) -> dict[str, float]:
@@ -172,10 +154,6 @@ def compare(*, steps: int, twin_steps: int, threads: int, device: str) -> dict[s
     return figures
 
 
-def _peak_memory_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # kilobytes on Linux
-
-
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -191,16 +169,13 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     if arguments.side:
-        options = {"steps": arguments.steps, "device": arguments.device}
-        print(json.dumps(measure(arguments.setting, arguments.scheme, arguments.side, **options)))
+        setting, scheme, side = arguments.setting, arguments.scheme, arguments.side
+        print(json.dumps(measure(setting, scheme, side, steps=arguments.steps, device=arguments.device)))
         return
     figures = compare(
         steps=arguments.steps, twin_steps=arguments.twin_steps, threads=arguments.threads, device=arguments.device
     )
-    for name, value in figures.items():
-        print(f"{name:36s} {value:>12.4f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report(figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,8 @@
 import argparse
 import json
 import math
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -15,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import rendering_twin
+from benchmarks.sides import SIDES, measured, peak_memory_gb, report
 from pointcept.rendering import (
     ColorLoss,
     DepthLoss,
@@ -31,7 +29,6 @@ from pointcept.rendering import (
 from pointcept.rendering.rays import intersect_box
 from pointcept.structures import FeatureVolume, RayBatch, RayTargets
 
-SIDES = ("toolkit", "twin")
 NUM_CLASSES, FEATURE_CHANNELS = 512, 512  # one-hot embeddings stand for those of a text encoder
 
 
@@ -91,31 +88,11 @@ class Setting:
 
 
 def measure(side: str, *, steps: int, device: str) -> dict[str, float]:
-    """Milliseconds of a step (median, after one that does not count), and the peak of memory.
-
-    On a CPU that is the memory of the process beyond what imports need, on a GPU what tensors took there at a time.
-    """
-    on_gpu = torch.device(device).type == "cuda"
-    before = _peak_memory_gb()
+    """Milliseconds of a step and the peak of memory, and the numbers in which the sides must agree."""
+    before_gb = peak_memory_gb()
     setting = Setting(device, side)
-    seconds = []
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    for _ in range(steps + 1):
-        if on_gpu:
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        loss = setting.step(side)
-        if on_gpu:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    memory = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else _peak_memory_gb() - before
-    return {
-        "ms": statistics.median(seconds[1:]) * 1e3,
-        "memory_gb": memory,
-        "loss": float(loss),
-        "volume_gradient": float(setting.features.grad.norm()),
-    }
+    figures, loss = measured(lambda: setting.step(side), steps, device, before_gb)
+    return {**figures, "loss": float(loss), "volume_gradient": float(setting.features.grad.norm())}
 
 
 def compare(*, steps: int, twin_steps: int, threads: int, device: str) -> dict[str, float]:
@@ -134,10 +111,6 @@ def compare(*, steps: int, twin_steps: int, threads: int, device: str) -> dict[s
     figures["memory_ratio"] = figures["toolkit_memory_gb"] / figures["twin_memory_gb"]
     figures["rays_per_second"] = Setting.num_views * Setting.rays_per_view / figures["toolkit_ms"] * 1e3
     return figures
-
-
-def _peak_memory_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # kilobytes on Linux
 
 
 def main() -> None:
@@ -161,10 +134,7 @@ def main() -> None:
         threads=arguments.threads,
         device=arguments.device,
     )
-    for name, value in figures.items():
-        print(f"{name:28s} {value:>12.4f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report(figures, arguments.json)
 
 
 if __name__ == "__main__":

@@ -221,5 +221,5 @@ def test_the_command_line_runs(pretrained, tmp_path):
         "--output",
         str(tmp_path / "b.safetensors"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.startswith("Wrote SpUNet-v1m1 (")

@@ -1,6 +1,8 @@
 # Rendering pre-training of a small SparseUNet on indoor RGB-D scenes: everything but the data set.
 # Lengths are metres. What each part does is in docs/pretraining.md.
-_base_ = ["./default_runtime.py"]
+from pointcept.config.blocks import usual_hooks
+
+_base_ = ["./pretrain_runtime.py"]
 
 _geometry = [
     dict(type="CenterShift", apply_z=True),
@@ -67,19 +69,10 @@ data = dict(
     ),
 )
 
-optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.01)
-scheduler = dict(type="OneCycleLR", max_lr=2e-3, pct_start=0.1, div_factor=10.0, final_div_factor=100.0)
-clip_grad = 10.0
-sync_bn = True  # so that several processes train like one
-
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="RenderingEvaluator")),
+hooks = usual_hooks(
+    dict(type="RenderingEvaluator"),
     dict(type="PanelWriter", num_views=8),
     dict(type="MeshWriter"),
     dict(type="SnapshotWriter"),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+    save_every_minutes=5.0,
+)

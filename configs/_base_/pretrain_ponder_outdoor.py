@@ -1,7 +1,9 @@
 # Rendering pre-training on driving data: everything but encoder and data set. Lengths are metres.
 # The range is that of UniPAD (arXiv 2310.08370), 54 m around the car, given in the car's frame, whose origin is on the
 # ground: LiDAR heights of -5..3 m are -3..5 m there.
-_base_ = ["./default_runtime.py"]
+from pointcept.config.blocks import usual_hooks
+
+_base_ = ["./pretrain_runtime.py"]
 
 model = dict(
     type="Ponder",
@@ -23,17 +25,4 @@ model = dict(
     ],
 )
 
-optimizer = dict(type="AdamW", lr=2e-3, weight_decay=0.01)
-scheduler = dict(type="OneCycleLR", max_lr=2e-3, pct_start=0.1, div_factor=10.0, final_div_factor=100.0)
-clip_grad = 10.0
-sync_bn = True  # so that several processes train like one
-
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="RenderingEvaluator")),
-    dict(type="PanelWriter", num_views=6),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+hooks = usual_hooks(dict(type="RenderingEvaluator"), dict(type="PanelWriter", num_views=6), save_every_minutes=5.0)

@@ -1,5 +1,7 @@
 # Semantic segmentation of indoor clouds with a small SparseUNet: everything but the data set. The backbone and its
 # input are those of pretrain_ponder_indoor.py, so that its weights fit.
+from pointcept.config.blocks import scene_transforms, usual_hooks
+
 _base_ = ["./default_runtime.py"]
 
 model = dict(
@@ -16,44 +18,18 @@ model = dict(
     criteria=[dict(type="CrossEntropyLoss"), dict(type="LovaszLoss")],
 )
 
-_inputs = ("coord", "grid_coord", "name", "condition")
-_labels = ("coord", "grid_coord", "segment", "name", "condition")
+_transforms = scene_transforms(0.06, ("color", "normal"), tilt=False)
 data = dict(
-    train=dict(
-        transform=[
-            dict(type="CenterShift", apply_z=True),
-            dict(type="RandomDropout", dropout_ratio=0.2, dropout_application_ratio=0.2),
-            dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
-            dict(type="RandomScale", scale=(0.9, 1.1)),
-            dict(type="RandomFlip", p=0.5),
-            dict(type="RandomJitter", sigma=0.005, clip=0.02),
-            dict(type="ChromaticAutoContrast", p=0.2),
-            dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-            dict(type="ChromaticJitter", p=0.95, std=0.05),
-            dict(type="GridSample", grid_size=0.06),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="ShufflePoint"),
-            dict(type="Collect", feat_keys=("color", "normal"), keys=_labels),
-        ],
-    ),
-    val=dict(
-        transform=[
-            dict(type="CenterShift", apply_z=True),
-            dict(type="GridSample", grid_size=0.06, return_inverse=True),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="Collect", feat_keys=("color", "normal"), keys=_labels),
-        ],
-    ),
-    test=dict(transform=[dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor")]),
+    train=dict(transform=_transforms["train"]),
+    val=dict(transform=_transforms["val"]),
+    test=dict(transform=_transforms["test"]),
 )
 
+_evaluator = dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")
 _turn = dict(type="RandomRotateTargetAngle", axis="z", center=(0, 0, 0), p=1.0)
 test = dict(
-    _delete_=True,
     type="SemSegTester",
-    evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20"),
+    evaluator=_evaluator,
     inference=dict(
         type="FragmentInference",
         grid_size=0.06,
@@ -64,10 +40,7 @@ test = dict(
             [dict(**_turn, angle=(1.5,))],
             [dict(type="RandomFlip", p=1.0)],
         ],
-        post_transform=[
-            dict(type="CenterShift", apply_z=False),
-            dict(type="Collect", feat_keys=("color", "normal"), keys=_inputs),
-        ],
+        post_transform=_transforms["fragment"],
     ),
 )
 
@@ -76,11 +49,4 @@ scheduler = dict(type="OneCycleLR", max_lr=2e-3, pct_start=0.1, div_factor=10.0,
 clip_grad = 10.0
 sync_bn = True
 
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+hooks = usual_hooks(_evaluator, save_every_minutes=5.0)

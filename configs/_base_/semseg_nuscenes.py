@@ -1,62 +1,23 @@
 # nuScenes lidarseg, 16 classes: the data, training pipeline and final evaluation that Pointcept publishes.
-_base_ = ["./default_runtime.py"]
+from pointcept.config.blocks import scaled_variants, sweep_transforms, usual_hooks
 
-_feat = ("coord", "strength")
-_labels = ("coord", "grid_coord", "segment", "name", "condition")
-_sweeps = dict(type="NuScenesDataset", data_root="data/nuscenes")
+_base_ = ["./semseg_benchmark.py"]
+
 _grid_size = 0.05
-
+_transforms = sweep_transforms(_grid_size, ("coord", "strength"))
+_sweeps = dict(type="NuScenesDataset", data_root="data/nuscenes")
 data = dict(
-    train=dict(
-        **_sweeps,
-        split="train",
-        transform=[
-            dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
-            dict(type="RandomScale", scale=(0.9, 1.1)),
-            dict(type="RandomFlip", p=0.5),
-            dict(type="RandomJitter", sigma=0.005, clip=0.02),
-            dict(type="GridSample", grid_size=_grid_size),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
-    val=dict(
-        **_sweeps,
-        split="val",
-        transform=[
-            dict(type="GridSample", grid_size=_grid_size, return_inverse=True),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
+    train=dict(**_sweeps, split="train", transform=_transforms["train"]),
+    val=dict(**_sweeps, split="val", transform=_transforms["val"]),
     test=dict(**_sweeps, split="val"),
 )
 
 _evaluator = dict(type="SemSegEvaluator", num_classes=16, class_names="nuscenes")
-_variants = [
-    [dict(type="RandomScale", scale=(scale, scale)), *flip]
-    for flip in ([], [dict(type="RandomFlip", p=1.0)])
-    for scale in (0.9, 0.95, 1.0, 1.05, 1.1)
-]
 test = dict(
-    type="SemSegTester",
     evaluator=_evaluator,
-    inference=dict(
-        type="FragmentInference",
-        grid_size=_grid_size,
-        aug_transform=_variants,
-        post_transform=[dict(type="Collect", feat_keys=_feat, keys=("coord", "grid_coord", "name", "condition"))],
-    ),
+    inference=dict(grid_size=_grid_size, aug_transform=scaled_variants(), post_transform=_transforms["fragment"]),
 )
+hooks = usual_hooks(_evaluator, save_every_minutes=10.0)
 
-batch_size = 12
 epoch = 50
 eval_epoch = 50
-enable_amp = True
-
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=_evaluator),
-    dict(type="CheckpointSaver", save_every_minutes=10.0),
-]

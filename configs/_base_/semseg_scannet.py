@@ -1,90 +1,22 @@
 # ScanNet, 20 classes: the data, training pipeline and final evaluation that Pointcept publishes.
-_base_ = ["./default_runtime.py"]
+from pointcept.config.blocks import scene_transforms, turned_variants, usual_hooks
 
-_feat = ("color", "normal")
-_labels = ("coord", "grid_coord", "segment", "name", "condition")
-_inputs = ("coord", "grid_coord", "name", "condition")
-_scenes = dict(type="ScanNetDataset", data_root="data/scannet")
+_base_ = ["./semseg_benchmark.py"]
+
 _grid_size = 0.02
-
-_augmentation = [
-    dict(type="CenterShift", apply_z=True),
-    dict(type="RandomDropout", dropout_ratio=0.2, dropout_application_ratio=0.2),
-    dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="x", p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="y", p=0.5),
-    dict(type="RandomScale", scale=(0.9, 1.1)),
-    dict(type="RandomFlip", p=0.5),
-    dict(type="RandomJitter", sigma=0.005, clip=0.02),
-    dict(type="ElasticDistortion", distortion_params=((0.2, 0.4), (0.8, 1.6))),
-    dict(type="ChromaticAutoContrast", p=0.2),
-    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-    dict(type="ChromaticJitter", p=0.95, std=0.05),
-]
+_transforms = scene_transforms(_grid_size, ("color", "normal"), crops=[dict(point_max=102400)], elastic=True)
+_scenes = dict(type="ScanNetDataset", data_root="data/scannet")
 data = dict(
-    train=dict(
-        **_scenes,
-        split="train",
-        transform=[
-            *_augmentation,
-            dict(type="GridSample", grid_size=_grid_size),
-            dict(type="SphereCrop", point_max=102400, mode="random"),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="ShufflePoint"),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
-    val=dict(
-        **_scenes,
-        split="val",
-        transform=[
-            dict(type="CenterShift", apply_z=True),
-            dict(type="GridSample", grid_size=_grid_size, return_inverse=True),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
-    test=dict(
-        **_scenes,
-        split="val",
-        transform=[dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor")],
-    ),
+    train=dict(**_scenes, split="train", transform=_transforms["train"]),
+    val=dict(**_scenes, split="val", transform=_transforms["val"]),
+    test=dict(**_scenes, split="val", transform=_transforms["test"]),
 )
 
 _evaluator = dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")
-_variants = [
-    [
-        dict(type="RandomRotateTargetAngle", angle=(turn,), axis="z", center=(0, 0, 0), p=1.0),
-        dict(type="RandomScale", scale=(scale, scale)),
-    ]
-    for scale in (1.0, 0.95, 1.05)
-    for turn in (0, 1 / 2, 1, 3 / 2)
-] + [[dict(type="RandomFlip", p=1.0)]]
 test = dict(
-    type="SemSegTester",
     evaluator=_evaluator,
-    inference=dict(
-        type="FragmentInference",
-        grid_size=_grid_size,
-        aug_transform=_variants,
-        post_transform=[
-            dict(type="CenterShift", apply_z=False),
-            dict(type="Collect", feat_keys=_feat, keys=_inputs),
-        ],
-    ),
+    inference=dict(grid_size=_grid_size, aug_transform=turned_variants(), post_transform=_transforms["fragment"]),
 )
+hooks = usual_hooks(_evaluator, save_every_minutes=10.0)
 
-batch_size = 12
 mix_prob = 0.8
-enable_amp = True
-
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=_evaluator),
-    dict(type="CheckpointSaver", save_every_minutes=10.0),
-]

@@ -1,90 +1,12 @@
 # Structured3D, 25 classes: the data, training pipeline and final evaluation that Pointcept publishes.
-_base_ = ["./default_runtime.py"]
+from pointcept.config.blocks import scene_transforms, usual_hooks
 
-_feat = ("color", "normal")
-_labels = ("coord", "grid_coord", "segment", "name", "condition")
-_inputs = ("coord", "grid_coord", "name", "condition")
+_base_ = ["./semseg_scannet.py"]
+
+_transforms = scene_transforms(0.02, ("color", "normal"), crops=[dict(sample_rate=0.6)], elastic=True)
 _scenes = dict(type="Structured3DDataset", data_root="data/structured3d")
-_grid_size = 0.02
-
-_augmentation = [
-    dict(type="CenterShift", apply_z=True),
-    dict(type="RandomDropout", dropout_ratio=0.2, dropout_application_ratio=0.2),
-    dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="x", p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="y", p=0.5),
-    dict(type="RandomScale", scale=(0.9, 1.1)),
-    dict(type="RandomFlip", p=0.5),
-    dict(type="RandomJitter", sigma=0.005, clip=0.02),
-    dict(type="ElasticDistortion", distortion_params=((0.2, 0.4), (0.8, 1.6))),
-    dict(type="ChromaticAutoContrast", p=0.2),
-    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-    dict(type="ChromaticJitter", p=0.95, std=0.05),
-]
-data = dict(
-    train=dict(
-        **_scenes,
-        split="train",
-        transform=[
-            *_augmentation,
-            dict(type="GridSample", grid_size=_grid_size),
-            dict(type="SphereCrop", sample_rate=0.6, mode="random"),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="ShufflePoint"),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
-    val=dict(
-        **_scenes,
-        split="val",
-        transform=[
-            dict(type="CenterShift", apply_z=True),
-            dict(type="GridSample", grid_size=_grid_size, return_inverse=True),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="Collect", feat_keys=_feat, keys=_labels),
-        ],
-    ),
-    test=dict(
-        **_scenes,
-        split="val",
-        transform=[dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor")],
-    ),
-)
+data = dict(train=dict(**_scenes, transform=_transforms["train"]), val=_scenes, test=_scenes)
 
 _evaluator = dict(type="SemSegEvaluator", num_classes=25, class_names="structured3d")
-_variants = [
-    [
-        dict(type="RandomRotateTargetAngle", angle=(turn,), axis="z", center=(0, 0, 0), p=1.0),
-        dict(type="RandomScale", scale=(scale, scale)),
-    ]
-    for scale in (1.0, 0.95, 1.05)
-    for turn in (0, 1 / 2, 1, 3 / 2)
-] + [[dict(type="RandomFlip", p=1.0)]]
-test = dict(
-    type="SemSegTester",
-    evaluator=_evaluator,
-    inference=dict(
-        type="FragmentInference",
-        grid_size=_grid_size,
-        aug_transform=_variants,
-        post_transform=[
-            dict(type="CenterShift", apply_z=False),
-            dict(type="Collect", feat_keys=_feat, keys=_inputs),
-        ],
-    ),
-)
-
-batch_size = 12
-mix_prob = 0.8
-enable_amp = True
-
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=_evaluator),
-    dict(type="CheckpointSaver", save_every_minutes=10.0),
-]
+test = dict(evaluator=_evaluator)
+hooks = usual_hooks(_evaluator, save_every_minutes=10.0)

@@ -1,6 +1,8 @@
 # Nearest-neighbour probe: points of the test rooms get the classes of the most similar features of the training rooms.
 # Nothing is trained; the weights are those of a pre-training:
 #   sh scripts/test.sh -c demo/semseg-spunet-knn -w exp/demo/pretrain-ponder-spunet/model/model_last.pth
+from pointcept.config.blocks import scene_transforms
+
 _base_ = ["./semseg-spunet.py"]
 
 model = dict(
@@ -14,14 +16,7 @@ model = dict(
 )
 
 _rooms = dict(type="SyntheticRoomDataset", data_root="data/synthetic_rooms", num_train=96, num_val=4, num_views=0)
-_keys = ("coord", "grid_coord", "segment", "name", "condition")
-_transform = [
-    dict(type="CenterShift", apply_z=True),
-    dict(type="GridSample", grid_size=0.06, return_inverse=True),
-    dict(type="CenterShift", apply_z=False),
-    dict(type="NormalizeColor"),
-    dict(type="Collect", feat_keys=("color", "normal"), keys=_keys),
-]
+_transform = scene_transforms(0.06, ("color", "normal"))["val"]
 data = dict(test=dict(transform=_transform))
 test = dict(
     _delete_=True,

@@ -1,5 +1,7 @@
 # Depth from one image with ConvNeXt-T, from scratch or from a pre-trained backbone and neck:
 #   sh scripts/train.sh -c ponder2d/depth-convnext -w exp/ponder2d/pretrain-ponder-convnext/model/model_last.pth
+from pointcept.config.blocks import usual_hooks
+
 _base_ = ["../_base_/transfer2d_indoor.py"]
 
 model = dict(
@@ -11,12 +13,4 @@ model = dict(
     criterion=dict(type="ScaleInvariantLogLoss", focus=0.85),
 )
 
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="DepthEvaluator")),
-    dict(type="TaskPanelWriter", num_views=8),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+hooks = usual_hooks(dict(type="DepthEvaluator"), dict(type="TaskPanelWriter", num_views=8), save_every_minutes=5.0)

@@ -1,6 +1,8 @@
 # Semantic occupancy from several posed images with ConvNeXt-T, from scratch or from the whole pre-trained encoder:
 #   sh scripts/train.sh -c ponder2d/occupancy-convnext -w exp/ponder2d/pretrain-ponder-convnext/model/model_last.pth
 # A voxel is labelled by the points of the room's cloud in it. The encoder is that of the pre-training without its mask.
+from pointcept.config.blocks import usual_hooks
+
 _base_ = ["../_base_/transfer2d_indoor.py"]
 
 _bins = dict(type="DepthBins", near_m=0.3, far_m=8.0, num_bins=96, spacing="linear")
@@ -43,12 +45,8 @@ data = dict(
 
 batch_size = 2
 
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="OccupancyEvaluator", num_classes=20, class_names="scannet20")),
+hooks = usual_hooks(
+    dict(type="OccupancyEvaluator", num_classes=20, class_names="scannet20"),
     dict(type="TaskPanelWriter", num_views=4),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+    save_every_minutes=5.0,
+)

@@ -1,5 +1,7 @@
 # Semantic segmentation of images with ConvNeXt-T, from scratch or from a pre-trained backbone and neck:
 #   sh scripts/train.sh -c ponder2d/semseg-convnext -w exp/ponder2d/pretrain-ponder-convnext/model/model_last.pth
+from pointcept.config.blocks import usual_hooks
+
 _base_ = ["../_base_/transfer2d_indoor.py"]
 
 model = dict(
@@ -25,15 +27,8 @@ data = dict(
     )
 )
 
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(
-        type="EvaluationHook",
-        evaluator=dict(type="ImageSegmentationEvaluator", num_classes=20, class_names="scannet20"),
-    ),
+hooks = usual_hooks(
+    dict(type="ImageSegmentationEvaluator", num_classes=20, class_names="scannet20"),
     dict(type="TaskPanelWriter", num_views=8),
-    dict(type="CheckpointSaver", save_every_minutes=5.0),
-]
+    save_every_minutes=5.0,
+)

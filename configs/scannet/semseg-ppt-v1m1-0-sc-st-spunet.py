@@ -3,7 +3,9 @@
 #   python -m pointcept.language
 # and given with --options model.embeddings=FILE. A PPT-v1m1 checkpoint of Pointcept brings its own:
 #   sh scripts/train.sh -d scannet -c semseg-ppt-v1m1-0-sc-st-spunet -w CHECKPOINT
-_base_ = ["../_base_/default_runtime.py"]
+from pointcept.config.blocks import scene_transforms, turned_variants, usual_hooks
+
+_base_ = ["../_base_/semseg_benchmark.py"]
 
 model = dict(
     type="PPT-v1m1",
@@ -30,34 +32,15 @@ model = dict(
     ),
 )
 
-_labels = ("coord", "grid_coord", "segment", "name", "condition")
-_train = [
-    dict(type="CenterShift", apply_z=True),
-    dict(type="RandomDropout", dropout_ratio=0.2, dropout_application_ratio=0.2),
-    dict(type="RandomRotate", angle=(-1, 1), axis="z", center=(0, 0, 0), p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="x", p=0.5),
-    dict(type="RandomRotate", angle=(-1 / 64, 1 / 64), axis="y", p=0.5),
-    dict(type="RandomScale", scale=(0.9, 1.1)),
-    dict(type="RandomFlip", p=0.5),
-    dict(type="RandomJitter", sigma=0.005, clip=0.02),
-    dict(type="ChromaticAutoContrast", p=0.2),
-    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-    dict(type="ChromaticJitter", p=0.95, std=0.05),
-    dict(type="GridSample", grid_size=0.02),
-    dict(type="SphereCrop", sample_rate=0.8, mode="random"),
-    dict(type="SphereCrop", point_max=100_000, mode="random"),
-    dict(type="CenterShift", apply_z=False),
-    dict(type="NormalizeColor"),
-    dict(type="ShufflePoint"),
-    dict(type="Collect", feat_keys=("color", "normal"), keys=_labels),
-]
+_crops = [dict(sample_rate=0.8), dict(point_max=100_000)]
+_transforms = scene_transforms(0.02, ("color", "normal"), crops=_crops)
+_train = _transforms["train"]
 _structured3d = dict(
     type="SceneDataset", data_root="data/structured3d", condition="Structured3D", segment_key="segment"
 )
 _scannet = dict(type="SceneDataset", data_root="data/scannet", condition="ScanNet", segment_key="segment20")
 _s3dis = dict(type="SceneDataset", data_root="data/s3dis", condition="S3DIS", segment_key="segment")
 _areas = ("Area_1", "Area_2", "Area_3", "Area_4", "Area_6")
-_start = [dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor")]
 
 data = dict(
     train=dict(
@@ -69,57 +52,23 @@ data = dict(
         ],
         ratios=(4, 2, 1),
     ),
-    val=dict(
-        **_scannet,
-        split="val",
-        transform=[
-            dict(type="CenterShift", apply_z=True),
-            dict(type="GridSample", grid_size=0.02, return_inverse=True),
-            dict(type="CenterShift", apply_z=False),
-            dict(type="NormalizeColor"),
-            dict(type="Collect", feat_keys=("color", "normal"), keys=_labels),
-        ],
-    ),
-    test=dict(**_scannet, split="val", transform=_start),
+    val=dict(**_scannet, split="val", transform=_transforms["val"]),
+    test=dict(**_scannet, split="val", transform=_transforms["test"]),
 )
 
-_turn = dict(type="RandomRotateTargetAngle", axis="z", center=(0, 0, 0), p=1.0)
-_variants = [
-    [dict(**_turn, angle=(a,)), dict(type="RandomScale", scale=(s, s))]
-    for s in (1, 0.95, 1.05)
-    for a in (0, 0.5, 1, 1.5)
-]
+_evaluator = dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")
 test = dict(
-    _delete_=True,
-    type="SemSegTester",
-    evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20"),
-    inference=dict(
-        type="FragmentInference",
-        grid_size=0.02,
-        aug_transform=[*_variants, [dict(type="RandomFlip", p=1.0)]],
-        post_transform=[
-            dict(type="CenterShift", apply_z=False),
-            dict(type="Collect", feat_keys=("color", "normal"), keys=("coord", "grid_coord", "name", "condition")),
-        ],
-    ),
+    evaluator=_evaluator,
+    inference=dict(grid_size=0.02, aug_transform=turned_variants(), post_transform=_transforms["fragment"]),
 )
+hooks = usual_hooks(_evaluator)
 
-batch_size = 12
 num_worker = 24
 epoch = 100
 eval_epoch = 100
 sync_bn = True
-enable_amp = True
 find_unused_parameters = True  # a batch uses the norms of its own data set alone
 clip_grad = 10.0
 
 optimizer = dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=0.0001, nesterov=True)
 scheduler = dict(type="OneCycleLR", max_lr=0.05, pct_start=0.05, div_factor=10.0, final_div_factor=10000.0)
-hooks = [
-    dict(type="CheckpointLoader"),
-    dict(type="IterationTimer"),
-    dict(type="InformationWriter"),
-    dict(type="TensorBoardWriter"),
-    dict(type="EvaluationHook", evaluator=dict(type="SemSegEvaluator", num_classes=20, class_names="scannet20")),
-    dict(type="CheckpointSaver"),
-]

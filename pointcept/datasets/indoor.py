@@ -1,5 +1,6 @@
 """The indoor benchmarks in Pointcept's layout: ScanNet, ScanNet200, S3DIS and Structured3D."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,8 +68,40 @@ class ScanNet200Dataset(ScanNetDataset):
     label_set = "scannet200"
 
 
+class _RoomDataset(SceneDataset):
+    """Rooms in folders that are part of their names, with classes in ``segment.npy``; what the two below share."""
+
+    label_set: str
+    joint: str
+
+    def __init__(
+        self,
+        *,
+        split: str | Sequence[str],
+        data_root: str | Path,
+        transform: Sequence[Transform] = (),
+        condition: str,
+        loop: int = 1,
+        labelled_points: str | Path | None = None,
+    ) -> None:
+        super().__init__(
+            split=split,
+            data_root=data_root,
+            transform=transform,
+            segment_key="segment",
+            condition=condition,
+            loop=loop,
+            labelled_points=labelled_points,
+            class_names=self.label_set,
+        )
+
+    def name_of(self, scene: Path) -> str:
+        """Names of the folder and of the room in it."""
+        return f"{scene.parent.name}{self.joint}{super().name_of(scene)}"
+
+
 @DATASETS.register()
-class S3DISDataset(SceneDataset):
+class S3DISDataset(_RoomDataset):
     """S3DIS, ``<data_root>/<area>/<room>/*.npy`` or ``<room>.pth``; a room is named ``Area_5-office_1``.
 
     Args:
@@ -85,34 +118,18 @@ class S3DISDataset(SceneDataset):
         ValueError: an area is empty.
     """
 
-    def __init__(
-        self,
-        *,
-        split: str | Sequence[str] = ("Area_1", "Area_2", "Area_3", "Area_4", "Area_6"),
-        data_root: str | Path = "data/s3dis",
-        transform: Sequence[Transform] = (),
-        condition: str = "S3DIS",
-        loop: int = 1,
-        labelled_points: str | Path | None = None,
-    ) -> None:
-        super().__init__(
-            split=split,
-            data_root=data_root,
-            transform=transform,
-            segment_key="segment",
-            condition=condition,
-            loop=loop,
-            labelled_points=labelled_points,
-            class_names="s3dis",
-        )
-
-    def name_of(self, scene: Path) -> str:
-        """Area and room."""
-        return f"{scene.parent.name}-{super().name_of(scene)}"
+    label_set = "s3dis"
+    joint = "-"
+    __init__ = functools.partialmethod(
+        _RoomDataset.__init__,
+        split=("Area_1", "Area_2", "Area_3", "Area_4", "Area_6"),
+        data_root="data/s3dis",
+        condition="S3DIS",
+    )
 
 
 @DATASETS.register()
-class Structured3DDataset(SceneDataset):
+class Structured3DDataset(_RoomDataset):
     """Structured3D, ``<data_root>/<split>/<scene>/<room>/*.npy`` or ``<room>.pth``, with 25 classes.
 
     Args:
@@ -129,28 +146,8 @@ class Structured3DDataset(SceneDataset):
     """
 
     depth = 2
-
-    def __init__(
-        self,
-        *,
-        split: str | Sequence[str] = "train",
-        data_root: str | Path = "data/structured3d",
-        transform: Sequence[Transform] = (),
-        condition: str = "Structured3D",
-        loop: int = 1,
-        labelled_points: str | Path | None = None,
-    ) -> None:
-        super().__init__(
-            split=split,
-            data_root=data_root,
-            transform=transform,
-            segment_key="segment",
-            condition=condition,
-            loop=loop,
-            labelled_points=labelled_points,
-            class_names="structured3d",
-        )
-
-    def name_of(self, scene: Path) -> str:
-        """Scene and room."""
-        return f"{scene.parent.name}_{super().name_of(scene)}"
+    label_set = "structured3d"
+    joint = "_"
+    __init__ = functools.partialmethod(
+        _RoomDataset.__init__, split="train", data_root="data/structured3d", condition="Structured3D"
+    )

@@ -1,5 +1,6 @@
 """Predicting the classes of one cloud with a trained segmentor, as the final evaluation does."""
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pointcept.models.weights import load_weights
 from pointcept.registry import MODELS, TESTERS, TRANSFORMS, build, target_of
 from pointcept.structures import PointSample
 from pointcept.utils.distributed import initialize
-from pointcept.utils.files import atomic_write
+from pointcept.utils.files import atomic_array
 from pointcept.visualization.labelled_cloud import LabelledCloud
 
 MissingColor = Literal["gray", "black"]
@@ -86,23 +87,23 @@ class Predictor:
 
         Raises:
             ValueError: the cloud has no points, positions that are not finite, or lacks what the model needs.
+            OSError: the file for all probabilities cannot be written, or has no room on the disk.
         """
         require_finite(sample)
         given = self._completed(sample)
         prepared = apply_transforms(given, self.transform, np.random.default_rng(given.seed))
         count = sample.num_points
         label, probability = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.float32)
-        every = np.zeros((count if all_probabilities else 0, len(self.class_names)), dtype=np.float16)
-        with tqdm(total=count, desc="Predicting", unit="point", unit_scale=True) as progress:
+        file = contextlib.nullcontext()
+        if all_probabilities:
+            file = atomic_array(all_probabilities, (count, len(self.class_names)), np.float16)
+        with file as every, tqdm(total=count, desc="Predicting", unit="point", unit_scale=True) as progress:
             for tile in self.inference.tiles(self.model, prepared, self.device, self.precision):
                 best = tile.probability.max(dim=1)
                 label[tile.rows], probability[tile.rows] = best.indices.cpu().numpy(), best.values.cpu().numpy()
-                if all_probabilities:
+                if every is not None:
                     every[tile.rows] = tile.probability.half().cpu().numpy()
                 progress.update(len(tile.rows))
-        if all_probabilities:
-            with atomic_write(all_probabilities) as file:
-                np.save(file, every, allow_pickle=False)
         return LabelledCloud(sample.coord, label, probability, self.class_names)
 
     def _completed(self, sample: PointSample) -> PointSample:

@@ -1,10 +1,14 @@
 """Writing files so that a crash or a full disk never leaves half a file behind."""
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -33,6 +37,28 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_array(path: str | Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[np.memmap]:
+    """An ``.npy`` file of zeros to fill in any order, which takes the place of ``path`` as of :func:`atomic_write`.
+
+    What was written goes to the disk whenever the system needs the memory.
+
+    Args:
+        path: The file.
+        shape: Of the array.
+        dtype: Of its elements.
+
+    Raises:
+        OSError: as of :func:`atomic_write`; a disk without room for the whole array is noticed at once.
+    """
+    with atomic_write(path) as file:
+        array = np.lib.format.open_memmap(file.name, mode="w+", dtype=dtype, shape=shape)
+        if shutil.disk_usage(file.name).free < array.nbytes:  # a mapped file that finds no room ends the process
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield array
+        array.flush()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,6 +1,9 @@
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from pointcept.datasets.labels import scannet20_from_nyu40
 from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms, generate, generate_room
 from pointcept.datasets.synthetic.__main__ import main
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 SETTINGS = RoomSettings(image_size=(12, 16), num_frames=8, max_points=2000, voxel_size=0.05)
 
 
@@ -162,6 +166,20 @@ def test_rooms_that_another_process_makes_during_the_look_are_found(tmp_path, mo
     monkeypatch.setattr(Path, "iterdir", made_meanwhile)
     assert ensure(root, 1, 0) == root
     assert Path.iterdir is listing
+
+
+def test_a_script_without_a_guard_ends_with_an_explanation_and_leaves_the_folder_usable(tmp_path):
+    root, script = tmp_path / "data", tmp_path / "script.py"
+    script.write_text(
+        "from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms\n"
+        f"ensure_synthetic_rooms({str(root)!r}, 4, 0, 5, settings={SETTINGS!r}, num_workers=2)\n"
+    )
+    run = subprocess.run([sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 1
+    assert "Put what it runs below a line if __name__ == '__main__'." in run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("concurrent.futures.process.BrokenProcessPool")
+    assert not (root / "train").exists()
+    assert len(list((ensure(root, 4, 0) / "train").iterdir())) == 4
 
 
 def test_other_settings_are_refused(rooms):

@@ -1,6 +1,7 @@
 import dataclasses
 import logging
 import math
+import re
 
 import numpy as np
 import plyfile
@@ -195,9 +196,14 @@ def test_the_log_tells_the_progress_and_where_everything_is(tmp_path):
     run(toy_config(tmp_path))
     text = (tmp_path / "train.log").read_text()
     assert "ToyModel has 75 trainable parameters." in text
-    assert "Train: [2/3][6/6] Data " in text and "Remain 00:00:0" in text and "fit: " in text and "Lr: " in text
+    assert (
+        "Train: [2/3][6/6] Data " in text
+        and re.search(r"Remain \d\d:\d\d:\d\d", text)
+        and "fit: " in text
+        and "Lr: " in text
+    )
     assert "Evaluation of epoch 3: error: 0." in text
-    assert "Finished after 18 steps, 00:00:0" in text
+    assert re.search(r"Finished after 18 steps, \d\d:\d\d:\d\d", text)
     for what in (f"Log: {tmp_path}/train.log", f"Checkpoints: {tmp_path}/model", f"--logdir): {tmp_path}"):
         assert what in text
     assert "Pictures" not in text

@@ -35,7 +35,7 @@ def work(folder, outcome):
         distributed.barrier()
         if distributed.get_rank() == 0:
             os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(60)
+        time.sleep(300)
 
 
 if __name__ == "__main__":
@@ -53,7 +53,7 @@ def run(tmp_path: Path, outcome: str, *prefix: str) -> subprocess.CompletedProce
     environment["CUDA_VISIBLE_DEVICES"] = ""
     environment["PYTHONPATH"] = str(Path(launch_module.__file__).resolve().parents[2])
     command = [sys.executable, *prefix, str(program), str(tmp_path / "out"), outcome]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def threads_of_each(processes: int) -> int:

@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
+import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -171,29 +172,31 @@ def run_in_processes(config: dict, world_size: int = 1) -> list[int]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toy_experiment"])
     roots = [str(Path(__file__).parent), str(Path(pointcept.__file__).parents[1])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(roots)  # where the fork server, started once, finds its preload
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = [context.Process(target=_child, args=(config, rank, world_size, port)) for rank in range(world_size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=60)
-        if process.is_alive():
-            process.kill()
-            process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [(config, rank, world_size, f"{folder}/store") for rank in range(world_size)]
+        processes = [context.Process(target=_child, args=given) for given in arguments]
+        # Where the fork server, started once, finds its preload.
+        with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(roots)):
+            for process in processes:
+                process.start()
+        for process in processes:
+            process.join(timeout=300)
+            if process.is_alive():
+                process.kill()
+                process.join()
     return [process.exitcode for process in processes]
 
 
-def _child(config: dict, rank: int, world_size: int, port: int) -> None:
+def _child(config: dict, rank: int, world_size: int, store: str) -> None:
     os.setpgrp()  # so that signals to the group reach nobody else
     multiprocessing.set_start_method("fork", force=True)  # the loaders' workers, which would import torch again
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)  # on one core
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
+    if world_size > 1:  # through a file: a free port that was looked for could be taken before it is used
+        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     try:
         run(config)
     finally:

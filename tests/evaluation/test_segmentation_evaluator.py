@@ -1,7 +1,6 @@
 """The segmentation evaluator equals brute force, exactly: absent classes, ignored points, several processes."""
 
 import multiprocessing
-import socket
 
 import numpy as np
 import pytest
@@ -64,10 +63,8 @@ def test_figures_equal_brute_force(seed):
     assert evaluator.compute() == pytest.approx(brute_force(pred.tolist(), target.tolist(), NUM_CLASSES), abs=1e-15)
 
 
-def evaluate_share(rank: int, world_size: int, port: int, results) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
-    )
+def evaluate_share(rank: int, world_size: int, store: str, results) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     evaluator = SemanticSegmentationEvaluator(NUM_CLASSES)
     if rank < 2:  # the last process sees no point at all
         evaluator.add(*random_points(rank))
@@ -75,16 +72,15 @@ def evaluate_share(rank: int, world_size: int, port: int, results) -> None:
     distributed.shutdown()
 
 
-def test_several_processes_equal_brute_force_over_all_points():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_several_processes_equal_brute_force_over_all_points(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=evaluate_share, args=(rank, 3, port, results)) for rank in range(3)]
+    processes = [
+        context.Process(target=evaluate_share, args=(rank, 3, str(tmp_path / "store"), results)) for rank in range(3)
+    ]
     for process in processes:
         process.start()
-    figures = dict(results.get(timeout=60) for _ in processes)
+    figures = dict(results.get(timeout=300) for _ in processes)
     for process in processes:
         process.join()
     pred, target = (torch.cat(parts).tolist() for parts in zip(random_points(0), random_points(1)))

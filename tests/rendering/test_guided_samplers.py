@@ -1,5 +1,6 @@
 import pytest
 import torch
+from straight_rays import straight_rays, unused
 
 from pointcept.rendering import (
     DepthGuidedSampler,
@@ -17,21 +18,6 @@ from pointcept.rendering.weights import laplace_density
 from pointcept.structures import FeatureVolume, RayBatch
 
 SEEDS = [None, torch.tensor([3, 4])]
-
-
-def straight_rays(near: float = 1.0, far: float = 5.0) -> RayBatch:
-    ones = torch.ones(2, 3)
-    return RayBatch(
-        origins=torch.zeros(2, 3, 3),
-        directions=torch.tensor([0.0, 0, 1]).expand(2, 3, 3),
-        near=ones * near,
-        far=ones * far,
-        valid=ones.bool(),
-    )
-
-
-def unused(distance):
-    raise AssertionError("this sampler must not ask for the SDF")
 
 
 def test_disparity_and_log_spacing_by_hand():

@@ -1,23 +1,8 @@
 import pytest
 import torch
+from straight_rays import straight_rays, unused
 
 from pointcept.rendering.samplers import NeuSSampler, RayProbe, UniformSampler, coarse_weights, invert_histogram
-from pointcept.structures import RayBatch
-
-
-def straight_rays(near: float = 1.0, far: float = 5.0) -> RayBatch:
-    ones = torch.ones(2, 3)
-    return RayBatch(
-        origins=torch.zeros(2, 3, 3),
-        directions=torch.tensor([0.0, 0, 1]).expand(2, 3, 3),
-        near=ones * near,
-        far=ones * far,
-        valid=ones.bool(),
-    )
-
-
-def unused(distance):
-    raise AssertionError("uniform sampling must not ask for the SDF")
 
 
 def test_uniform_edges_are_equally_spaced_without_a_seed():

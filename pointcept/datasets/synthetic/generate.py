@@ -56,6 +56,7 @@ def ensure_synthetic_rooms(
 
     Raises:
         ValueError: a number is out of range, ``root`` holds rooms of other settings or more of them, or other files.
+        RuntimeError: in a process started here that imports a script without ``if __name__ == "__main__"``.
     """
     root = Path(root).expanduser()
     settings = RoomSettings() if settings is None else settings
@@ -77,6 +78,7 @@ def ensure_synthetic_rooms(
     jobs = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
     if _matches(root, wanted) and not _missing(root, jobs):
         return root
+    _require_started_process()
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
         is_known = _matches(root, wanted)
@@ -137,6 +139,15 @@ def _matches(root: Path, wanted: dict[str, Any]) -> bool:
 
 def _write_manifest(root: Path, manifest: dict[str, Any]) -> None:
     write_text(root / _MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+
+
+def _require_started_process() -> None:
+    """Refuses a process that still imports the script it was started from: it would wait for its own parent's lock."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "A script that makes synthetic rooms must not do so when it is imported: the processes that make them "
+            "import it, and got here again. Put what it runs below a line if __name__ == '__main__'."
+        )
 
 
 @contextlib.contextmanager

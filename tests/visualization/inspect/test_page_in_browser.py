@@ -24,6 +24,7 @@ FLAGS = (
     "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader"
 ).split()
+TIMEOUT_MS = 180_000
 PIXELS = """(canvas) => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
 MIDDLE = """(canvas) => Array.from(
   canvas.getContext("2d").getImageData(canvas.width / 2 - 20, canvas.height / 2 - 20, 40, 40).data)"""
@@ -43,7 +44,7 @@ SPACE = """() => {
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS, timeout=TIMEOUT_MS)
         yield browser
         browser.close()
 
@@ -60,7 +61,7 @@ def page(browser, page_path):
     """The opened page; whatever it complains of, or asks a network for, fails the test."""
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light", offline=True)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(TIMEOUT_MS)
     problems = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -200,8 +201,8 @@ def test_the_room_in_space_turns_and_zooms(page):
     turned = page.evaluate(SPACE)
     assert turned["sum"] != start["sum"]
     page.mouse.wheel(0, -400)
-    page.wait_for_timeout(100)
-    assert page.evaluate(SPACE)["seen"] > 1.2 * turned["seen"]
+    # The browser gives the page a wheel's turn whenever it comes to it.
+    page.wait_for_function(f"(seen) => ({SPACE})().seen > 1.2 * seen", arg=turned["seen"])
     page.locator("#space-canvas").focus()
     page.keyboard.press("0")
     assert page.evaluate(SPACE) == start
@@ -239,6 +240,7 @@ def test_a_page_of_one_checkpoint_says_so(browser, image_experiment_folder, tmp_
     names = experiment.scene_names[:1]
     path = inspect_experiment(experiment, find_checkpoints(image_experiment_folder), names, tmp_path)
     page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.set_default_timeout(TIMEOUT_MS)
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready='0-0-0']")
     assert "one checkpoint, so nothing changes over training" in text(page, "#one-step")
