@@ -102,7 +102,7 @@ PRESETS = {
         pretraining_steps=3000,
         batch_size=2,
         point_max=4000,
-        steps=800,
+        steps=1200,
         probe_steps=200,
         ladder=(1.0, 2.0),
     ),
