@@ -99,11 +99,11 @@ PRESETS = {
         num_views=3,
         num_rays=256,
         mask_ratio=0.1,
-        pretraining_steps=3000,
+        pretraining_steps=1500,
         batch_size=2,
         point_max=4000,
         steps=1200,
-        probe_steps=200,
+        probe_steps=600,
         ladder=(1.0, 2.0),
     ),
     "full": Preset(
