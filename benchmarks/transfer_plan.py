@@ -34,7 +34,6 @@ class Preset:
         grid_shape: Voxels of the rendered volume along x, y and z.
         num_views: Frames per room in a pre-training step.
         num_rays: Rays per frame.
-        mask_ratio: Share of the blocks whose colours and normals pre-training hides.
         pretraining_steps: Optimizer steps of a pre-training.
         batch_size: Rooms per step, of pre-training and fine-tuning.
         point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
@@ -55,7 +54,6 @@ class Preset:
     grid_shape: tuple[int, int, int]
     num_views: int
     num_rays: int
-    mask_ratio: float
     pretraining_steps: int
     batch_size: int
     point_max: int | None
@@ -98,7 +96,6 @@ PRESETS = {
         grid_shape=(40, 40, 20),
         num_views=3,
         num_rays=256,
-        mask_ratio=0.1,
         pretraining_steps=1500,
         batch_size=2,
         point_max=4000,
@@ -119,7 +116,6 @@ PRESETS = {
         grid_shape=(64, 64, 32),
         num_views=4,
         num_rays=256,
-        mask_ratio=0.1,
         pretraining_steps=2000,
         batch_size=8,
         point_max=None,
@@ -212,7 +208,6 @@ class Plan:
             f"model.encoder.backbone={dict(preset.backbones[backbone])!r}",
             f"model.encoder.grid_shape={preset.grid_shape}",
             f"model.encoder.projection.in_channels={_width(preset.backbones[backbone])}",
-            f"model.encoder.mask.ratio={preset.mask_ratio}",
             f"model.ray_sampler.num_rays={preset.num_rays}",
             *self._common({"type": "RenderingEvaluator"}),
         )
