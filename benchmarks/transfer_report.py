@@ -139,6 +139,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                 mean, spread = [row.miou for row in found], [row.spread for row in found]
                 axis.errorbar(place, mean, spread, marker="o", capsize=3, label=TITLES[method], color=_COLORS[method])
         axis.set_xticks(range(len(labels)), labels)
+        axis.set_xlim(-0.5, len(labels) - 0.5)
         axis.set_xlabel("labelled scenes, or labelled points of every scene")
         axis.set_title(backbone)
         axis.grid(alpha=0.3)
