@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pointcept.ops.sparse import VoxelSet, voxels
-from pointcept.ops.sparse.convolution import _convolve, _convolve_backward
+from pointcept.ops.sparse.convolution import _convolve, _convolve_backward, _neighbourhood
 from pointcept.ops.sparse.kernel_map import _make_plan
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -30,8 +30,8 @@ def test_the_convolution_is_a_proper_operator(channels, count):
         weight = torch.randn(5, size, size, size, channels, requires_grad=True)
         identity_tap = -1 if forward_map.identity_tap is None else forward_map.identity_tap
         backward_plan = [] if backward_map is None else list(backward_map.plan)
-        rest = (forward_map.table, list(forward_map.plan), backward_plan, identity_tap)
-        torch.library.opcheck(_convolve, (features, weight, *rest), test_utils=CHECKS)
+        rest = (_neighbourhood(forward_map), list(forward_map.plan), backward_plan, identity_tap)
+        torch.library.opcheck(_convolve, (features, weight, forward_map.num_out, *rest), test_utils=CHECKS)
         grad = torch.randn(forward_map.num_out, 5)
         inputs = (grad, features.detach(), weight.detach(), *rest, True, True)
         torch.library.opcheck(_convolve_backward, inputs, test_utils=CHECKS)

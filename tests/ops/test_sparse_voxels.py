@@ -95,7 +95,7 @@ def test_chunks_hold_every_pair_once_and_sum_it_into_its_row(identity_tap, monke
     kernel_map = KernelMap(table, 5, identity_tap=identity_tap)
     pairs = []
     for chunk in kernel_map.plan.chunks(kernel_map.num_out):
-        out_rows = kernel_map.plan.out_rows(chunk)
+        out_rows = chunk.out_rows
         tap = torch.repeat_interleave(torch.arange(3), torch.tensor(chunk.counts))
         assert (tap.diff() >= 0).all()
         pairs += zip(tap.tolist(), chunk.in_rows.tolist(), out_rows.tolist())

@@ -6,6 +6,8 @@ same order each time. Layers with few input channels gather the whole neighbourh
 and multiply once. The two are custom operators of torch, so that compiled graphs need not break.
 """
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from pointcept.ops.sparse.accelerated import accelerated_convolution, backend_for
 from pointcept.ops.sparse.kernel_map import KernelMap, Plan, rows_at_once
+from pointcept.ops.sparse.windows import Windows
 
 # Up to this many input channels the products would take more memory traffic than gathering zeros.
 _MAX_CHANNELS_DENSE = 8
@@ -51,62 +54,70 @@ def sparse_convolution(
     if chosen != "torch":
         return accelerated_convolution(chosen, features, weight, forward_map, backward_map)
     needs_grad = features.requires_grad and torch.is_grad_enabled()
-    needs_plan = needs_grad or features.shape[1] > _MAX_CHANNELS_DENSE
+    is_dense = features.shape[1] <= _MAX_CHANNELS_DENSE
+    needs_plan = needs_grad or not is_dense
     return _convolve(
         features,
         weight,
-        forward_map.table,
+        forward_map.num_out,
+        _neighbourhood(forward_map) if is_dense else [],
         list(forward_map.plan) if needs_plan else [],
         list(backward_map.plan) if needs_grad and backward_map is not None else [],
         -1 if forward_map.identity_tap is None else forward_map.identity_tap,
     )
 
 
+def _neighbourhood(kernel_map: KernelMap) -> list[Tensor]:
+    return [kernel_map.table] if kernel_map.windows is None else list(kernel_map.windows)
+
+
 @torch.library.custom_op(
     "pointcept::sparse_convolution",
     mutates_args=(),
-    schema="(Tensor features, Tensor weight, Tensor table, Tensor[] plan, Tensor[] backward_plan, int identity_tap) "
-    "-> Tensor",
+    schema="(Tensor features, Tensor weight, SymInt num_out, Tensor[] neighbourhood, Tensor[] plan, "
+    "Tensor[] backward_plan, int identity_tap) -> Tensor",
 )
 def _convolve(
     features: Tensor,
     weight: Tensor,
-    table: Tensor,
+    num_out: int,
+    neighbourhood: list[Tensor],
     plan: list[Tensor],
     backward_plan: list[Tensor],
     identity_tap: int,
 ) -> Tensor:
-    """The convolution over a map's ``table`` and ``plan``.
+    """The convolution over a map's neighbourhoods or plan.
 
     Args:
         features: One row per input voxel.
         weight: spconv 2.x's layout.
-        table: See :class:`KernelMap`; what layers of few channels read.
+        num_out: Number of output rows.
+        neighbourhood: The fields of the map's :class:`Windows`, or its table alone; what layers of few channels read.
         plan: The fields of a :class:`Plan`; what other layers, and gradients of features, read.
         backward_plan: That of the same pairs seen from the inputs; empty for a centred kernel.
         identity_tap: See :class:`KernelMap`; -1 for none.
     """
     if features.shape[1] <= _MAX_CHANNELS_DENSE:
-        return _convolve_dense(features, weight, table)
-    return _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), table.shape[1], identity_tap)
+        return _convolve_dense(features, weight, num_out, neighbourhood)
+    return _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
 
 
 @_convolve.register_fake
-def _(features: Tensor, weight: Tensor, table: Tensor, plan, backward_plan, identity_tap: int) -> Tensor:
-    return features.new_empty(table.shape[1], weight.shape[0])
+def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backward_plan, identity_tap: int) -> Tensor:
+    return features.new_empty(num_out, weight.shape[0])
 
 
 @torch.library.custom_op(
     "pointcept::sparse_convolution_backward",
     mutates_args=(),
-    schema="(Tensor grad, Tensor features, Tensor weight, Tensor table, Tensor[] plan, Tensor[] backward_plan, "
-    "int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
+    schema="(Tensor grad, Tensor features, Tensor weight, Tensor[] neighbourhood, Tensor[] plan, "
+    "Tensor[] backward_plan, int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
 )
 def _convolve_backward(
     grad: Tensor,
     features: Tensor,
     weight: Tensor,
-    table: Tensor,
+    neighbourhood: list[Tensor],
     plan: list[Tensor],
     backward_plan: list[Tensor],
     identity_tap: int,
@@ -123,16 +134,17 @@ def _convolve_backward(
         else:
             grad_features = _convolve_pairs(grad, transposed[::-1], Plan(*plan), features.shape[0], identity_tap)
     if needs_weight:
+        num_taps = math.prod(weight.shape[1:-1])
         if features.shape[1] <= _MAX_CHANNELS_DENSE:
-            grad_weight = _weight_grad_dense(features, grad, table)
+            grad_weight = _weight_grad_dense(features, grad, num_taps, neighbourhood)
         else:
-            grad_weight = _weight_grad_pairs(features, grad, table.shape[0], Plan(*plan), identity_tap)
+            grad_weight = _weight_grad_pairs(features, grad, num_taps, Plan(*plan), identity_tap)
         grad_weight = grad_weight.view(weight.shape)
     return grad_features, grad_weight
 
 
 @_convolve_backward.register_fake
-def _(grad, features, weight, table, plan, backward_plan, identity_tap, needs_features, needs_weight):
+def _(grad, features, weight, neighbourhood, plan, backward_plan, identity_tap, needs_features, needs_weight):
     return (
         torch.empty_like(features, memory_format=torch.contiguous_format) if needs_features else grad.new_empty(0),
         torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_weight else grad.new_empty(0),
@@ -140,20 +152,19 @@ def _(grad, features, weight, table, plan, backward_plan, identity_tap, needs_fe
 
 
 def _keep(ctx, inputs: tuple, output: Tensor) -> None:
-    features, weight, table, plan, backward_plan, identity_tap = inputs
-    ctx.save_for_backward(features, weight, table, *plan, *backward_plan)
-    ctx.num_plan, ctx.identity_tap = len(plan), identity_tap
+    features, weight, _, neighbourhood, plan, backward_plan, identity_tap = inputs
+    ctx.save_for_backward(features, weight, *neighbourhood, *plan, *backward_plan)
+    ctx.lengths, ctx.identity_tap = [len(neighbourhood), len(plan), len(backward_plan)], identity_tap
 
 
 def _gradients(ctx, grad: Tensor) -> tuple:
-    features, weight, table, *plans = ctx.saved_tensors
-    plan, backward_plan = plans[: ctx.num_plan], plans[ctx.num_plan :]
+    features, weight, *rest = ctx.saved_tensors
+    rest = iter(rest)
+    lists = [list(itertools.islice(rest, length)) for length in ctx.lengths]  # neighbourhood, plan, backward_plan
     needs = tuple(ctx.needs_input_grad[:2])
-    gradients = _convolve_backward(
-        grad, features, weight, table, plan, backward_plan, ctx.identity_tap, needs[0], needs[1]
-    )
+    gradients = _convolve_backward(grad, features, weight, *lists, ctx.identity_tap, needs[0], needs[1])
     asked = tuple(gradient if is_needed else None for gradient, is_needed in zip(gradients, needs))
-    return *asked, None, [None] * len(plan), [None] * len(backward_plan), None
+    return *asked, None, *([None] * length for length in ctx.lengths), None
 
 
 _convolve.register_autograd(_gradients, setup_context=_keep)
@@ -192,7 +203,7 @@ def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan
             rows = slice(chunk.start, chunk.stop)
             targets[identity_tap].addmm_(grad[rows].t(), features[rows])
         sources = _by_tap(features, chunk.in_rows, chunk.counts)
-        grads = _by_tap(grad, plan.out_rows(chunk), chunk.counts)
+        grads = _by_tap(grad, chunk.out_rows, chunk.counts)
         for source, row_grad, target in zip(sources, grads, targets):
             if source.shape[0]:
                 target.addmm_(row_grad.t(), source)
@@ -210,26 +221,30 @@ def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]
     return values.index_select(0, rows).split(counts)
 
 
-def _convolve_dense(features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhood: list[Tensor]) -> Tensor:
     matrix = weight.reshape(weight.shape[0], -1).t()
-    out = features.new_empty(table.shape[1], weight.shape[0])
-    for rows, columns in _neighbourhoods(features, table):
+    out = features.new_empty(num_out, weight.shape[0])
+    for rows, columns in _neighbourhoods(features, neighbourhood):
         torch.mm(columns, matrix, out=out[rows])
     return out
 
 
-def _weight_grad_dense(features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
-    total = features.new_zeros(grad.shape[1], table.shape[0] * features.shape[1])
-    for rows, columns in _neighbourhoods(features, table):
+def _weight_grad_dense(features: Tensor, grad: Tensor, num_taps: int, neighbourhood: list[Tensor]) -> Tensor:
+    total = features.new_zeros(grad.shape[1], num_taps * features.shape[1])
+    for rows, columns in _neighbourhoods(features, neighbourhood):
         total.addmm_(grad[rows].t(), columns)
     return total
 
 
-def _neighbourhoods(features: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _neighbourhoods(features: Tensor, neighbourhood: list[Tensor]) -> Iterator[tuple[slice, Tensor]]:
     """The features under all taps side by side, zero where there is no voxel, chunk by chunk."""
     padded = torch.nn.functional.pad(features, (0, 0, 0, 1))
-    num_out, step = table.shape[1], rows_at_once(table.device) // 4  # a row is long: all taps, present or not
-    for start in range(0, num_out, step):
-        rows = slice(start, min(start + step, num_out))
-        index = table[:, rows].t().reshape(-1)
-        yield rows, padded.index_select(0, index).view(rows.stop - start, -1)
+    if len(neighbourhood) == 1:
+        (table,) = neighbourhood
+        num_out, step = table.shape[1], rows_at_once(table.device) // 4  # a row is long: all taps, present or not
+        for start in range(0, num_out, step):
+            rows = slice(start, min(start + step, num_out))
+            index = table[:, rows].t().reshape(-1)
+            yield rows, padded.index_select(0, index).view(rows.stop - start, -1)
+    else:
+        yield from Windows(*neighbourhood).chunks(padded)

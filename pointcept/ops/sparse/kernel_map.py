@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from pointcept.ops.sparse.windows import Windows
+
 # Output rows worked on together. On a CPU the products of one chunk (about 40,000 pairs of a surface scan) then stay in
 # the last-level cache; an accelerator wants few, large launches.
 _CHUNK_ROWS_CPU = 4096
@@ -25,7 +27,7 @@ class Chunk(NamedTuple):
         in_rows: Input row of each pair, ordered by tap and then by output row.
         bag_rows: Positions in that order, listed by output row.
         bag_offsets: Start of each output row's positions in ``bag_rows``, and the end of the last one's.
-        cells: Place of each pair among all taps and rows of all chunks.
+        out_rows: Output row of each pair, ordered as ``in_rows``.
     """
 
     start: int
@@ -34,7 +36,7 @@ class Chunk(NamedTuple):
     in_rows: Tensor
     bag_rows: Tensor
     bag_offsets: Tensor
-    cells: Tensor
+    out_rows: Tensor
 
 
 class Plan(NamedTuple):
@@ -44,14 +46,14 @@ class Plan(NamedTuple):
         in_rows: Input row of each pair.
         bag_rows: Positions of the pairs of a chunk within it, listed by output row.
         bag_offsets: For each chunk, where each output row's positions begin, and the end of the last one's.
-        cells: Place of each pair among all chunks, taps and rows.
+        out_rows: Output row of each pair; what gradients of weights need.
         counts: Number of pairs of each chunk and tap, on the host.
     """
 
     in_rows: Int[Tensor, "_P"]
     bag_rows: Int[Tensor, "_P"]
     bag_offsets: Int[Tensor, "_chunks _rows"]
-    cells: Int[Tensor, "_P"]
+    out_rows: Int[Tensor, "_P"]
     counts: Int[Tensor, "_chunks _K"]
 
     @property
@@ -72,41 +74,49 @@ class Plan(NamedTuple):
                 self.in_rows[pairs],
                 self.bag_rows[pairs],
                 offsets[: stop - start + 1],
-                self.cells[pairs],
+                self.out_rows[pairs],
             )
             first = last
 
-    def out_rows(self, chunk: Chunk) -> Int[Tensor, "_P"]:
-        """Output row of each pair of a chunk, in the order of its ``in_rows``; only gradients need it."""
-        return chunk.cells % self.chunk_rows + chunk.start
-
 
 class KernelMap:
-    """A table of the input row that each tap shows to each output row.
+    """Which input row each tap shows to each output row.
 
-    Attributes:
-        table: Input row by tap and output row; ``num_in`` where the voxel is not occupied.
+    Args:
+        table: Input row by tap and output row, ``num_in`` where the voxel is not occupied; or, for a kernel centred on
+            its voxel, the windows that hold them.
         num_in: Number of input rows.
         identity_tap: The tap under which every output row meets the input row of the same number, or None.
+
+    Attributes:
+        windows: Those, or None.
         forms: The map as other packages want it, kept by them.
     """
 
-    def __init__(self, table: Int[Tensor, "K V"], num_in: int, *, identity_tap: int | None = None):
-        self.table = table
+    def __init__(self, table: Int[Tensor, "K V"] | Windows, num_in: int, *, identity_tap: int | None = None):
+        self.windows = table if isinstance(table, Windows) else None
         self.num_in = num_in
         self.identity_tap = identity_tap
         self.forms: dict[str, object] = {}
+        self._table = None if isinstance(table, Windows) else table
         self._plan: Plan | None = None
+
+    @property
+    def table(self) -> Int[Tensor, "K V"]:
+        """Input row by tap and output row; ``num_in`` where the voxel is not occupied."""
+        if self._table is None:  # no cached_property, here and below: its lock breaks compiled graphs
+            self._table = self.windows.table
+        return self._table
 
     @property
     def num_taps(self) -> int:
         """K."""
-        return self.table.shape[0]
+        return self.table.shape[0] if self.windows is None else self.windows.kernel_size**3
 
     @property
     def num_out(self) -> int:
         """V, the number of output rows."""
-        return self.table.shape[1]
+        return self.table.shape[1] if self.windows is None else self.windows.starts.shape[0]
 
     def to(self, device: torch.device | str) -> "KernelMap":
         """The same map on a device."""
@@ -115,7 +125,7 @@ class KernelMap:
     @property
     def plan(self) -> Plan:
         """The pairs in working order. Waits for the device, once per map."""
-        if self._plan is None:  # no cached_property: its lock breaks compiled graphs
+        if self._plan is None:
             identity_tap = -1 if self.identity_tap is None else self.identity_tap
             self._plan = Plan(*_make_plan(self.table, self.num_in, identity_tap, rows_at_once(self.table.device)))
         return self._plan
@@ -137,27 +147,27 @@ def _make_plan(
     table: Tensor, num_in: int, identity_tap: int, chunk_rows: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The fields of a :class:`Plan`; ``identity_tap`` is -1 where there is none."""
-    taps, num_out = table.shape
+    num_taps, num_out = table.shape
     rows = max(min(chunk_rows, num_out), 1)
-    num_chunks = -(-num_out // rows)
-    table = F.pad(table, (0, num_chunks * rows - num_out), value=num_in)
-    table = table.view(taps, num_chunks, rows).transpose(0, 1).contiguous()  # (chunk, tap, row)
+    present = (table.t() < num_in).contiguous()
     if identity_tap >= 0:
-        table[:, identity_tap] = num_in
-    present = table < num_in
+        present[:, identity_tap] = False
+    present = F.pad(present, (0, 0, 0, -num_out % rows)).view(-(-num_out // rows), rows, num_taps)
+    by_row = present.view(-1).nonzero().view(-1)  # the pairs, row by row
+    narrow = torch.int32 if by_row.shape[0] < 2**31 else torch.int64
 
-    cells = present.view(-1).nonzero().view(-1)
-    in_rows = table.view(-1).index_select(0, cells)
-    counts = present.sum(2)
-    first = counts.sum(1).cumsum(0) - counts.sum(1)
-    narrow = torch.int32 if cells.shape[0] < 2**31 else torch.int64
-    position = torch.empty_like(table, dtype=narrow)
-    position.view(-1).scatter_(0, cells, torch.arange(cells.shape[0], dtype=narrow, device=cells.device))
-    position -= first[:, None, None].to(narrow)  # within the chunk, which is far below 2^31 pairs
-    cells_by_row = present.transpose(1, 2).reshape(-1).nonzero().view(-1)
-    bag_rows = position.transpose(1, 2).reshape(-1).index_select(0, cells_by_row).int()
-    bag_offsets = F.pad(present.sum(1).cumsum(1), (1, 0)).int()
-    return in_rows, bag_rows, bag_offsets, cells, counts.cpu()
+    counts, row_counts = present.sum(1), present.sum(2, dtype=torch.int32)
+    first = (counts.view(-1).cumsum(0) - counts.view(-1)).view_as(counts)
+    place = present.to(narrow)
+    if present.shape[0]:
+        place[:, 0] += (first - 1).to(narrow)
+    place = place.cumsum_(1).view(-1).index_select(0, by_row).long()  # of the pairs, tap by tap
+    in_rows = table.new_empty(by_row.shape[0]).scatter_(0, place, table.t().reshape(-1).index_select(0, by_row))
+    out_rows = torch.arange(present.shape[0] * rows, dtype=torch.int32, device=table.device)
+    out_rows = torch.empty_like(in_rows).scatter_(0, place, out_rows.repeat_interleave(row_counts.view(-1)))
+    bag_rows = (place - first[:, 0].repeat_interleave(counts.sum(1))).int()
+    bag_offsets = F.pad(row_counts.cumsum(1, dtype=torch.int32), (1, 0))
+    return in_rows, bag_rows, bag_offsets, out_rows, counts.cpu()
 
 
 @_make_plan.register_fake
@@ -168,7 +178,7 @@ def _(table: Tensor, num_in: int, identity_tap: int, chunk_rows: int):
         table.new_empty(num_pairs),
         table.new_empty(num_pairs, dtype=torch.int32),
         table.new_empty(num_chunks, row_ends, dtype=torch.int32),
-        table.new_empty(num_pairs, dtype=torch.int64),
+        table.new_empty(num_pairs),
         table.new_empty(num_chunks, table.shape[0], dtype=torch.int64, device="cpu"),
     )
 
@@ -176,35 +186,3 @@ def _(table: Tensor, num_in: int, identity_tap: int, chunk_rows: int):
 def rows_at_once(device: torch.device) -> int:
     """Number of output rows that are worked on together."""
     return _CHUNK_ROWS_CPU if device.type == "cpu" else _CHUNK_ROWS_ACCELERATOR
-
-
-def centred_table(keys: Int[Tensor, "V"], strides: Int[Tensor, "2"], kernel_size: int) -> Int[Tensor, "K V"]:
-    """For every voxel, the rows of the voxels in the cube around it.
-
-    Along z the keys of neighbours are consecutive, so one binary search finds a whole column of taps. The voxel that
-    sees another one under a tap is seen by it under the opposite tap, so only half of the taps are searched for.
-
-    Args:
-        keys: Sorted, unique key of each voxel, ``batch, x, y, z`` from the most to the least significant digit, with
-            gaps between the digits' ranges that no neighbour can bridge.
-        strides: Difference of key between neighbours along x and along y, on the host; along z it is 1.
-        kernel_size: Odd edge of the cube.
-    """
-    count, radius, num_taps = keys.shape[0], kernel_size // 2, kernel_size**3
-    # The last column takes what the search for a missing neighbour would write, and is cut off in the end.
-    table = torch.full((num_taps, count + 1), count, dtype=torch.int32, device=keys.device)
-    rows = torch.arange(count, dtype=torch.int32, device=keys.device)
-    table[num_taps // 2, :count] = rows
-    padded_keys = torch.cat([keys, keys.new_full((1,), torch.iinfo(keys.dtype).max)])
-    for column in range(kernel_size**2 // 2 + 1):
-        shift_x, shift_y = column // kernel_size - radius, column % kernel_size - radius
-        wanted = keys + (shift_x * strides[0] + shift_y * strides[1] - radius)
-        row = torch.searchsorted(keys, wanted)
-        for tap in range(column * kernel_size, min((column + 1) * kernel_size, num_taps // 2)):
-            found = padded_keys.index_select(0, row) == wanted
-            neighbour = torch.where(found, row, count)
-            table[tap, :count] = neighbour
-            table[num_taps - 1 - tap].scatter_(0, neighbour, rows)
-            row += found.long()
-            wanted += 1
-    return table[:, :count]

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from pointcept.ops.sparse.kernel_map import KernelMap, centred_table
+from pointcept.ops.sparse.kernel_map import KernelMap
+from pointcept.ops.sparse.windows import MARGIN, Windows, find_windows
 
-# Empty cells kept beside each axis of the key space, so that no neighbour's key runs over into the next row of cells.
-_MARGIN = 8
-_MAX_KERNEL_SIZE = 2 * _MARGIN + 1
+_MAX_KERNEL_SIZE = 2 * MARGIN + 1
 _MAX_CELLS = 2**62  # half of what a key could number, so that no neighbour's key overflows
 
 
@@ -95,18 +94,15 @@ class VoxelSet:
             )
         if kernel_size not in self._neighbours:
             self._neighbours[kernel_size] = KernelMap(
-                self._neighbour_table(kernel_size), len(self), identity_tap=kernel_size**3 // 2
+                self._windows(kernel_size), len(self), identity_tap=kernel_size**3 // 2
             )
         return self._neighbours[kernel_size]
 
-    def _neighbour_table(self, kernel_size: int) -> Int[Tensor, "K V"]:
+    def _windows(self, kernel_size: int) -> Windows:
         for larger, known in self._neighbours.items():
             if larger > kernel_size:
-                margin = (larger - kernel_size) // 2
-                inner = slice(margin, margin + kernel_size)
-                cube = known.table.view(larger, larger, larger, len(self))
-                return cube[inner, inner, inner].reshape(kernel_size**3, len(self))
-        return centred_table(self._keys, self._strides, kernel_size)
+                return known.windows.inner((larger - kernel_size) // 2)
+        return find_windows(self._keys, self._strides, kernel_size)
 
     def strided(self, kernel_size: int, stride: int, padding: int = 0) -> StridedMaps:
         """The maps of a strided convolution: tap k of output voxel o is the voxel at o * stride - padding + k.
@@ -173,7 +169,7 @@ def _find_voxels(grid_coord: Tensor, batch_index: Tensor, batch_size: int) -> tu
     lowest = lowest.scatter_reduce(0, batch_index[:, None].expand(-1, 3), grid_coord, "amin")
     local = grid_coord - lowest.index_select(0, batch_index)
     smallest, extent = torch.stack([local.amin(0), local.amax(0)]).tolist()
-    grid = tuple(length + 1 + _MARGIN for length in extent)
+    grid = tuple(length + 1 + MARGIN for length in extent)
     if min(smallest) < 0 or batch_size * math.prod(grid) > _MAX_CELLS:
         raise ValueError(
             f"The extent of the clouds must fit 64-bit voxel keys (clouds x X x Y x Z at most 2^62): got "
