@@ -60,9 +60,10 @@ def assert_same_gradients(actual, expected, inputs):
 @pytest.fixture(params=[4096, 16], ids=["one chunk", "many chunks"])
 def chunk_rows(request, monkeypatch):
     monkeypatch.setattr("pointcept.ops.sparse.kernel_map._CHUNK_ROWS_CPU", request.param)
+    monkeypatch.setattr("pointcept.ops.sparse.windows._rows_at_once", lambda device: (request.param, request.param // 4))
 
 
-@pytest.mark.usefixtures("chunk_rows")
+@pytest.mark.usefixtures("chunk_rows", "cells_per_voxel")
 @pytest.mark.parametrize("channels", [3, 12], ids=["gathered neighbourhoods", "pairs"])
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_submanifold_convolution_is_a_dense_one_read_at_the_voxels(kernel_size, channels):

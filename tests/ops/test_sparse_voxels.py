@@ -36,6 +36,7 @@ def test_voxelize_averages_the_points_of_a_voxel():
     assert x.features[voxel_of_point].tolist() == [[3.0], [10.0], [3.0], [3.0]]
 
 
+@pytest.mark.usefixtures("cells_per_voxel")
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 def test_neighbours_agree_with_a_dictionary(kernel_size):
     voxels, _ = VoxelSet.from_points(*scattered(150), 2)
@@ -50,6 +51,7 @@ def test_neighbours_agree_with_a_dictionary(kernel_size):
         assert table[tap].tolist() == expected
 
 
+@pytest.mark.usefixtures("cells_per_voxel")
 def test_a_small_kernel_is_cut_out_of_a_larger_one():
     points = scattered(100)
     both, _ = VoxelSet.from_points(*points, 2)
@@ -149,3 +151,22 @@ def test_messages():
         voxels.strided(2, 0)
     with pytest.raises(ValueError, match=r"features must have one row for each of the 1 voxels: got \(2, 3\)"):
         type(voxelize(torch.zeros(1, 3), *([voxels.coord[:, 1:], voxels.coord[:, 0]]), 1)[0])(torch.zeros(2, 3), voxels)
+
+
+@pytest.mark.usefixtures("cells_per_voxel")
+def test_windows_hold_a_value_for_every_cell_of_the_cubes():
+    voxels, _ = VoxelSet.from_points(*scattered(90), 2)
+    windows, table = voxels.neighbours(5).windows, voxels.neighbours(5).table
+    values = torch.randn(len(voxels) + 1, 3, generator=torch.Generator().manual_seed(0))
+    found = torch.empty(len(voxels), 125 * 3)
+    for rows, lines in windows.chunks(values):
+        found[rows] = lines
+    assert torch.equal(found, values[table.long()].transpose(0, 1).flatten(1))
+
+
+def test_the_cubes_of_the_outermost_voxels_hold_nothing_from_beyond():
+    # Full columns at the corners of the key space, where windows reach over the ends of digits and of the cells.
+    corner = torch.cartesian_prod(torch.tensor([0, 3]), torch.tensor([0, 3]), torch.arange(4))
+    voxels, _ = VoxelSet.from_points(corner, torch.zeros(len(corner), dtype=torch.long), 1)
+    present = (voxels.neighbours(7).table < len(corner)).sum(0).view(2, 2, 4)
+    assert (present == 16).all()
