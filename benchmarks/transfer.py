@@ -16,7 +16,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.pretraining_runs import run_pretraining
-from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, Run, label_settings, transfers
+from benchmarks.transfer_plan import (
+    METHODS,
+    PRESETS,
+    Labels,
+    Plan,
+    Run,
+    is_taught,
+    label_settings,
+    needs_pretraining,
+)
 from benchmarks.transfer_report import Result, plot, summarize, table
 from pointcept.utils.files import write_text
 
@@ -42,13 +51,16 @@ def run_all(
         pretrainings: Pre-trainings of each backbone; seed i starts from number i modulo this.
         jobs: Processes at a time.
     """
-    pretraining = {(b, s): plan.pretraining(b, s % pretrainings) for b in backbones for s in range(seeds)}
+    if any(is_taught(method) for method in methods):
+        plan.cache_teacher()
     runs = [
-        (run, pretraining[backbone, seed] if run.method.startswith("pretrained") else None)
-        for seed in range(seeds)  # seeds last, so that an interrupted benchmark has all settings at fewer seeds
+        (run, plan.pretraining(backbone, number, taught=is_taught(method)) if needs_pretraining(method) else None)
+        for seed, number in ((seed, seed % pretrainings) for seed in range(seeds))
+        # seeds first, so that an interrupted benchmark has all settings at fewer seeds
         for backbone in backbones
         for labels in settings
-        for run in transfers(plan, backbone, labels, methods, seed, pretraining[backbone, seed])
+        for method in methods
+        for run in plan.transfers(backbone, labels, method, seed, number)
     ]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         weights = {run: pool.submit(_result, plan, run) for run in dict.fromkeys(needed for _, needed in runs) if run}
@@ -79,10 +91,10 @@ def report(plan: Plan, results: Sequence[Result]) -> str:
     """Writes ``results.json``, ``table.md`` and ``plot.png`` into the benchmark's folder and gives the text."""
     lines = []
     for result in results:
-        if result.method == "pretraining":
-            found = result.figures
+        if result.method.endswith("pretraining"):
+            found, teacher = result.figures, " with a teacher" if is_taught(result.method) else ""
             lines.append(
-                f"Pre-training {result.backbone}, seed {result.seed}: {plan.rays(found['steps']):,} rays, "
+                f"Pre-training {result.backbone}{teacher}, seed {result.seed}: {plan.rays(found['steps']):,} rays, "
                 f"{found['steps']} steps, {found['seconds']:.0f} s; PSNR {found['psnr']:.2f} dB, depth abs. rel. "
                 f"{found['abs_rel']:.3f} on views of held-out rooms."
             )
@@ -124,7 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--fractions", nargs="*", type=float, default=(1, 5, 10, 20, 100), metavar="PERCENT", help="of the scenes"
     )
     parser.add_argument("--points", nargs="*", type=int, default=(20, 50, 200), metavar="N", help="labelled per scene")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:4])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pretrainings", type=int, metavar="N", help="of each backbone (default: one for each seed)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default 1)")

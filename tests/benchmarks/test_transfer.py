@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import transfer
-from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, label_settings, transfers
+from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, label_settings, needs_pretraining
 from benchmarks.transfer_report import Result, best, plot, summarize, table
 from pointcept.config import load_config, validate_config
 
