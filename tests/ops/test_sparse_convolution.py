@@ -60,7 +60,9 @@ def assert_same_gradients(actual, expected, inputs):
 @pytest.fixture(params=[4096, 16], ids=["one chunk", "many chunks"])
 def chunk_rows(request, monkeypatch):
     monkeypatch.setattr("pointcept.ops.sparse.kernel_map._CHUNK_ROWS_CPU", request.param)
-    monkeypatch.setattr("pointcept.ops.sparse.windows._rows_at_once", lambda device: (request.param, request.param // 4))
+    monkeypatch.setattr(
+        "pointcept.ops.sparse.windows._rows_at_once", lambda device: (request.param, request.param // 4)
+    )
 
 
 @pytest.mark.usefixtures("chunk_rows", "cells_per_voxel")
