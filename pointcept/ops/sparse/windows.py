@@ -30,7 +30,7 @@ class Windows(NamedTuple):
 
     @property
     def kernel_size(self) -> int:
-        """k."""
+        """Edge of the cubes, k."""
         return math.isqrt(self.starts.shape[1])
 
     @property
@@ -70,7 +70,7 @@ def _rows_at_once(device: torch.device) -> tuple[int, int]:
 
 
 def find_windows(keys: Int[Tensor, "V"], strides: Int[Tensor, "2"], kernel_size: int) -> Windows:
-    """The windows of the voxels with these keys. Waits for the device, once.
+    """The windows of the voxels with these keys. Waits for the device.
 
     Args:
         keys: Sorted, unique key of each voxel, ``batch, x, y, z`` from the most to the least significant digit, with
@@ -126,6 +126,7 @@ def _lay_out(
     cells = torch.full((columns * height + 2 * radius,), count, dtype=torch.int32, device=device)
     cells.scatter_(0, column * height + z + radius, torch.arange(count, dtype=torch.int32, device=device))
 
+    # Which column has a key: -1 where there is none.
     reach = radius * (stride_x + 1)  # of the keys of the columns around a column
     places = torch.full((span + 2 * reach + 1,), -1, device=device)
     places.scatter_(0, column_keys + reach, torch.arange(columns, device=device))
