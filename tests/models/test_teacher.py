@@ -57,6 +57,22 @@ def test_maps_are_those_of_timm_and_have_no_gradient(name, size, index, shape):
     torch.testing.assert_close(maps[:, 0], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_several_maps_are_joined_at_the_finest_and_have_equal_shares():
+    fine, coarse = (TimmTeacher("resnet10t", (64, 96), random_weights=True, out_index=index) for index in (1, 3))
+    teacher = TimmTeacher("resnet10t", (64, 96), random_weights=True, out_index=(-2, 1))
+    assert (teacher.channels, teacher.map_size) == (256 + 64, (16, 24))
+    assert teacher.describe().startswith("resnet10t, map 3, 1 of images of (64, 96)")
+    maps = teacher(views())
+    first, second = maps.split((256, 64), dim=2)
+    expected = fine(views())
+    torch.testing.assert_close(second, expected / expected.norm(dim=2, keepdim=True))
+    resized = torch.nn.Upsample((16, 24), mode="bilinear")(coarse(views())[0])
+    torch.testing.assert_close(first[0], resized / resized.norm(dim=1, keepdim=True))
+    for wrong in ((), (1, -4), (1, 7)):
+        with pytest.raises(ValueError, match="several of the 5 maps of 'resnet10t', none twice: got"):
+            TimmTeacher("resnet10t", (64, 96), random_weights=True, out_index=wrong)
+
+
 def test_a_view_is_seen_alike_alone_and_padded_beside_a_larger_one():
     teacher, cameras = TimmTeacher("tiny_dino", (28, 42), random_weights=True), views()
     small = cameras.image[:, 1:, :, :30, :40]
@@ -80,7 +96,7 @@ def test_a_patch_that_does_not_divide_the_image_is_refused_with_a_size_that_fits
 def test_other_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"got 'vit_smal_patch14_dinov2'\. Did you mean 'vit_small_patch14_dinov2'"):
         TimmTeacher("vit_smal_patch14_dinov2", (28, 28))
-    with pytest.raises(ValueError, match="one of the 3 maps of 'tiny_dino': got 3"):
+    with pytest.raises(ValueError, match="several of the 3 maps of 'tiny_dino', none twice: got 3"):
         TimmTeacher("tiny_dino", (28, 28), out_index=3)
     with pytest.raises(ValueError, match="one source of weights"):
         TimmTeacher("tiny_dino", (28, 28), checkpoint="a.pth", random_weights=True)

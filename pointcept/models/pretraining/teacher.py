@@ -1,11 +1,13 @@
 """A frozen image network whose dense features are a target of rendering."""
 
 import logging
+from collections.abc import Sequence
 
 import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pointcept.models.hub import transport_errors
 from pointcept.models.weights import load_weights
@@ -31,11 +33,13 @@ class TimmTeacher:
             the patch size of a transformer (14 for DINOv2).
         checkpoint: Weights in a file; None takes timm's own, which are downloaded once.
         random_weights: Take neither: a network that has seen nothing, as a control.
-        out_index: Which of the model's maps: its stage or block, negative ones counted from the last.
+        out_index: Which of the model's maps: its stage or block, negative ones counted from the last. Several are
+            joined, in this order: coarser ones resized to the finest, and each pixel's feature in each map scaled to
+            unit length, so that all have the same share of a cosine.
 
     Attributes:
         channels: Width of the features.
-        map_size: Height and width of a map.
+        map_size: Height and width of a map, those of the finest that is used.
 
     Raises:
         ValueError: timm has no such model, it has no such map, or ``image_size`` does not suit it.
@@ -47,7 +51,7 @@ class TimmTeacher:
         image_size: tuple[int, int],
         checkpoint: str | None = None,
         random_weights: bool = False,
-        out_index: int = -1,
+        out_index: int | Sequence[int] = -1,
     ) -> None:
         if checkpoint is not None and random_weights:
             raise ValueError(f"A teacher has one source of weights: got checkpoint={checkpoint!r} and random_weights.")
@@ -63,20 +67,24 @@ class TimmTeacher:
         with torch.device("meta"):  # tells what the maps look like, and holds no weights
             outline = _create(name, self.image_size)
         maps = list(getattr(outline.feature_info, "info", outline.feature_info))
-        if not -len(maps) <= out_index < len(maps):
+        chosen = [out_index] if isinstance(out_index, int) else list(out_index)
+        self._indices = [index % len(maps) for index in chosen if -len(maps) <= index < len(maps)]
+        if not chosen or len(set(self._indices)) != len(chosen):
             raise ValueError(
-                f"out_index must pick one of the {len(maps)} maps of {name!r}: got {out_index}. Use -1 for the last."
+                f"out_index must pick one or several of the {len(maps)} maps of {name!r}, none twice: got {out_index}. "
+                "Use -1 for the last."
             )
-        self._index = out_index % len(maps)
-        self.channels, stride = int(maps[self._index]["num_chs"]), int(maps[self._index]["reduction"])
+        self._widths = [int(maps[index]["num_chs"]) for index in self._indices]
+        self.channels = sum(self._widths)
         self._is_plain = len({entry["reduction"] for entry in maps}) == 1
-        if any(edge < stride or edge % stride for edge in self.image_size):
-            fitting = tuple(max(1, round(edge / stride)) * stride for edge in self.image_size)
+        strides = [int(maps[index]["reduction"]) for index in self._indices]
+        if any(edge < max(strides) or edge % max(strides) for edge in self.image_size):
+            fitting = tuple(max(1, round(edge / max(strides))) * max(strides) for edge in self.image_size)
             raise ValueError(
-                f"image_size must be multiples of the stride of the teacher's map, {stride} pixels for {name!r}: got "
-                f"{self.image_size}. Use {fitting}, for example."
+                f"image_size must be multiples of the stride of the teacher's map, {max(strides)} pixels for {name!r}: "
+                f"got {self.image_size}. Use {fitting}, for example."
             )
-        self.map_size = (self.image_size[0] // stride, self.image_size[1] // stride)
+        self.map_size = (self.image_size[0] // min(strides), self.image_size[1] // min(strides))
         config = getattr(outline, "pretrained_cfg", None) or {}
         self._mean = tuple(config.get("mean", timm.data.IMAGENET_DEFAULT_MEAN))
         self._std = tuple(config.get("std", timm.data.IMAGENET_DEFAULT_STD))
@@ -100,25 +108,35 @@ class TimmTeacher:
             return cameras.feature
         image = resize_views(cameras.image.flatten(0, 1), cameras.size_px.flatten(0, 1), self.image_size)
         image = (image - image.new_tensor(self._mean).view(3, 1, 1)) / image.new_tensor(self._std).view(3, 1, 1)
-        (found,) = self._network_on(image.device).forward_intermediates(
+        found = self._network_on(image.device).forward_intermediates(
             image,
-            indices=[self._index],
+            indices=sorted(self._indices),
             norm=self._is_plain,
             stop_early=True,
             output_fmt="NCHW",
             intermediates_only=True,
         )
-        if tuple(found.shape[1:]) != shape:
+        found = dict(zip(sorted(self._indices), found, strict=True))
+        joined = self._join([found[index].float() for index in self._indices])
+        return joined.unflatten(0, cameras.image.shape[:2])
+
+    def _join(self, maps: list[Float[Tensor, "N _c _h _w"]]) -> Float[Tensor, "N _C _h _w"]:
+        got = [one.shape[1] for one in maps], tuple(max(one.shape[axis] for one in maps) for axis in (2, 3))
+        if got != (self._widths, self.map_size):
             raise ValueError(
-                f"{self.name!r} must give maps of {shape} (channels, height, width), as it says: got "
-                f"{tuple(found.shape[1:])}. Choose another out_index or model."
+                f"{self.name!r} must give maps of {self._widths} channels, the finest of {self.map_size} (height, "
+                f"width), as it says: got {got[0]} and {got[1]}. Choose another out_index or model."
             )
-        return found.float().unflatten(0, cameras.image.shape[:2])
+        if len(maps) == 1:
+            return maps[0]
+        resized = [F.interpolate(one, self.map_size, mode="bilinear", align_corners=False) for one in maps]
+        return torch.cat([F.normalize(one, dim=1) for one in resized], dim=1)
 
     def describe(self) -> str:
         """What the maps were made of, in one line; equal for equal maps."""
         weights = "random weights" if self.random_weights else self.checkpoint or "timm's weights"
-        return f"{self.name}, map {self._index} of images of {self.image_size}, {weights}"
+        maps = ", ".join(map(str, self._indices))
+        return f"{self.name}, map {maps} of images of {self.image_size}, {weights}"
 
     def _network_on(self, device: torch.device) -> nn.Module:
         if self._network is None:
