@@ -7,6 +7,7 @@ from pointcept.datasets.transforms import (
     ChromaticTranslation,
     Collect,
     NormalizeColor,
+    RandomColorDrop,
 )
 from pointcept.structures import PointSample
 
@@ -16,7 +17,13 @@ def make_sample(color):
     return PointSample(coord=np.zeros((len(color), 3), np.float32), point={"color": color}, scene={"name": "room"})
 
 
-COLOR = [NormalizeColor(), ChromaticAutoContrast(p=1), ChromaticTranslation(p=1), ChromaticJitter(p=1)]
+COLOR = [
+    NormalizeColor(),
+    ChromaticAutoContrast(p=1),
+    ChromaticTranslation(p=1),
+    ChromaticJitter(p=1),
+    RandomColorDrop(p=1),
+]
 
 
 @pytest.mark.parametrize("transform", COLOR, ids=lambda t: type(t).__name__)
@@ -73,9 +80,19 @@ def test_jitter_has_its_standard_deviation_per_point():
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.15)
 
 
+def test_color_drop_scales_all_colors_as_often_as_it_says():
+    sample = make_sample([[10, 20, 30], [0, 100, 200]])
+    dim = RandomColorDrop(p=1, color_augment=0.5)(sample, np.random.default_rng(0)).point["color"]
+    np.testing.assert_allclose(dim, [[5, 10, 15], [0, 50, 100]])
+    drop, rng = RandomColorDrop(p=0.3), np.random.default_rng(0)
+    dropped = sum(not drop(sample, rng).point["color"].any() for _ in range(500))
+    assert 120 < dropped < 180  # 150 are expected, with a standard deviation of 10
+
+
 def test_probability_zero_returns_the_sample_itself():
     sample = make_sample([[1, 2, 3]])
-    for transform in (ChromaticAutoContrast(p=0), ChromaticTranslation(p=0), ChromaticJitter(p=0)):
+    for kind in (ChromaticAutoContrast, ChromaticTranslation, ChromaticJitter, RandomColorDrop):
+        transform = kind(p=0)
         assert transform(sample, np.random.default_rng(0)) is sample
 
 

@@ -5,6 +5,7 @@ from pointcept.datasets.transforms.color import (
     ChromaticJitter,
     ChromaticTranslation,
     NormalizeColor,
+    RandomColorDrop,
 )
 from pointcept.datasets.transforms.compose import EmptyCloudError, Transform, apply_transforms
 from pointcept.datasets.transforms.elastic import ElasticDistortion
@@ -44,6 +45,7 @@ __all__ = [
     "NormalizeColor",
     "PointClip",
     "PointRangeFilter",
+    "RandomColorDrop",
     "RandomDropout",
     "RandomFlip",
     "RandomJitter",

@@ -97,3 +97,24 @@ class ChromaticJitter:
         noisy *= np.float32(255 * self.std)
         noisy += color
         return sample.with_point(color=np.clip(noisy, 0, 255, out=noisy))
+
+
+@TRANSFORMS.register()
+class RandomColorDrop:
+    """Takes the colour of all points away, so that it must be inferred from shape and surroundings, or done without.
+
+    Args:
+        p: Probability that anything is done.
+        color_augment: What is left of the colour, as a share of it.
+    """
+
+    def __init__(self, p: Number = 0.2, color_augment: Number = 0.0) -> None:
+        self.p = probability(p, "p")
+        self.color_augment = probability(color_augment, "color_augment")
+
+    def __call__(self, sample: PointSample, rng: np.random.Generator) -> PointSample:
+        """The sample with all ``color`` scaled."""
+        color = point_data(sample, "color", self)
+        if rng.random() >= self.p:
+            return sample
+        return sample.with_point(color=color * np.float32(self.color_augment))
