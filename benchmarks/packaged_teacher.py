@@ -9,6 +9,7 @@ import torch
 
 TEACHER = "efficientnet_lite0"
 OUT_INDEX, CHANNELS = 3, 112  # the map of stride 16
+MAPS = (2, 3, 4)  # those of strides 8, 16 and 32
 
 
 def packaged_weights(path: Path) -> Path | None:

@@ -217,7 +217,7 @@ class Plan:
             losses = [loss | {"weight": _COLOR_WEIGHT} if loss["type"] == "ColorLoss" else loss for loss in losses]
             losses.append({"type": "FeatureCosineLoss", "weight": _TEACHER_WEIGHT})
             overrides = [
-                f"model.teacher={self._teacher()!r}",
+                f"model.teacher={self.teacher()!r}",
                 f"model.losses={losses!r}",
                 f"model.renderer.field.feature_channels={CHANNELS}",
             ]
@@ -235,7 +235,7 @@ class Plan:
 
     def cache_teacher(self) -> None:
         """Writes the teacher's features of all frames, where they are not there yet."""
-        teacher = build(self._teacher(), "teacher", MODELS)
+        teacher = build(self.teacher(), "teacher", MODELS)
         dataset = build(self._data(PRETRAINING, "train") | {"segment_key": None}, "data.train", DATASETS)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         cache_features(teacher, dataset, self._features, device=device)
@@ -244,7 +244,12 @@ class Plan:
     def _features(self) -> Path:
         return self.folder / "features"
 
-    def _teacher(self) -> dict[str, Any]:
+    def teacher(self, out_index: int | Sequence[int] = OUT_INDEX) -> dict[str, Any]:
+        """The config of the teacher, with these of its maps.
+
+        Raises:
+            ValueError: its weights are not installed.
+        """
         weights = packaged_weights(self.folder / f"{TEACHER}.safetensors")
         if weights is None:
             raise ValueError(
@@ -256,9 +261,19 @@ class Plan:
             "type": "TimmTeacher",
             "name": TEACHER,
             "image_size": size,
-            "out_index": OUT_INDEX,
+            "out_index": out_index,
             "checkpoint": str(weights.absolute()),
         }
+
+    def viewed(self, split: str, labels: Labels) -> dict[str, Any]:
+        """A data set of whole clouds with labels and all frames but the held-out ones, as they are.
+
+        Args:
+            split: ``"train"``, of which only the scenes that ``labels`` names, or ``"val"``.
+            labels: Which scenes have labels.
+        """
+        data = self._data(SEGMENTATION, "val") | {"num_views": self.preset.num_frames, "view_split": "train"}
+        return data | {"split": self._labelled(labels, 1)["split"] if split == "train" else split}
 
     def transfers(self, backbone: str, labels: Labels, method: str, seed: int, pretraining: int) -> list[Run]:
         """The runs of one method, from the pre-training of this number: one for each length."""
