@@ -20,7 +20,18 @@ PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
 METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe", "taught", "taught_probe")
 CHECKPOINT = Path("model/model_last.pth")
 _PROBE = ("model.freeze_backbone=True", "model.normalize_features=True", "model.hyper_column=True")
-_COLOR_WEIGHT, _TEACHER_WEIGHT = 10.0, 4.0  # where there is a teacher
+# A teacher's features should be learnt first of all, and by the backbone, not by the network behind it: that is then
+# one convolution, wide enough for them. Rays are sampled around the measured surfaces, which is cheap.
+_TAUGHT_WEIGHTS = {"ColorLoss": 1.0, "SDFLoss": 1.0}
+_TEACHER_WEIGHT, _TAUGHT_CHANNELS = 20.0, 64
+_TAUGHT_SAMPLER = {
+    "type": "DepthGuidedSampler",
+    "num_band": 10,
+    "num_free": 4,
+    "num_uniform": 4,
+    "band_m": 0.2,
+    "unmeasured": {"type": "NeuSSampler", "num_samples": 32, "num_importance": 16},
+}
 _LABEL_ORDER_SEED = 0  # which scenes and points have labels is the same for all runs
 
 
@@ -214,12 +225,17 @@ class Plan:
         if taught:
             train["transform"] = [{"type": "LoadFeatureMaps", "folder": str(self._features)}, *train["transform"]]
             losses = load_config(PRETRAINING).to_plain()["model"]["losses"]
-            losses = [loss | {"weight": _COLOR_WEIGHT} if loss["type"] == "ColorLoss" else loss for loss in losses]
+            losses = [loss | {"weight": _TAUGHT_WEIGHTS.get(loss["type"], loss["weight"])} for loss in losses]
             losses.append({"type": "FeatureCosineLoss", "weight": _TEACHER_WEIGHT})
             overrides = [
                 f"model.teacher={self.teacher()!r}",
                 f"model.losses={losses!r}",
+                f"model.encoder.projection.channels={(_TAUGHT_CHANNELS,)}",
+                f"model.encoder.projection.out_channels={_TAUGHT_CHANNELS}",
+                f"model.renderer.field.in_channels={_TAUGHT_CHANNELS}",
+                f"model.renderer.field.hidden_channels={_TAUGHT_CHANNELS}",
                 f"model.renderer.field.feature_channels={CHANNELS}",
+                f"model.renderer.sampler={_TAUGHT_SAMPLER!r}",
             ]
         overrides = (
             f"data={ {'train': train, 'val': val}!r}",

@@ -61,13 +61,20 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
-def test_a_teacher_adds_its_term_and_nothing_else_but_the_weight_of_colors(plan):
+def test_a_teacher_adds_its_term_and_puts_the_work_into_the_backbone(plan):
     plain, taught = (load_config(run.config, run.overrides).to_plain() for run in both_pretrainings(plan))
     assert taught["model"].pop("teacher")["name"] == TEACHER and plain["model"].pop("teacher", None) is None
     *losses, feature = taught["model"].pop("losses")
-    assert feature == {"type": "FeatureCosineLoss", "weight": 4.0}
-    assert losses[0] == {"type": "ColorLoss", "weight": 10.0} and losses[1:] == plain["model"].pop("losses")[1:]
-    assert taught["model"]["renderer"]["field"].pop("feature_channels") == 112
+    assert feature == {"type": "FeatureCosineLoss", "weight": 20.0}
+    weights = {loss["type"]: loss.pop("weight") for loss in plain["model"]["losses"]}
+    taught_weights = {loss["type"]: loss.pop("weight") for loss in losses}
+    assert taught_weights == weights | {"ColorLoss": 1.0, "SDFLoss": 1.0}
+    assert losses == plain["model"].pop("losses")
+    projection, field = taught["model"]["encoder"].pop("projection"), taught["model"]["renderer"].pop("field")
+    assert (projection["channels"], projection["out_channels"], field["in_channels"]) == ((64,), 64, 64)
+    assert field["feature_channels"] == 112
+    plain["model"]["encoder"].pop("projection"), plain["model"]["renderer"].pop("field")
+    assert taught["model"]["renderer"].pop("sampler")["unmeasured"] == plain["model"]["renderer"].pop("sampler")
     assert taught["data"]["train"]["transform"].pop(0)["type"] == "LoadFeatureMaps"
     assert taught == plain
 
