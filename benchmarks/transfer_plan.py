@@ -56,7 +56,8 @@ class Preset:
         probe_steps: Optimizer steps of a linear probe.
         teacher_size: Height and width at which the teacher sees a frame, pixels.
         ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
-        lr: Largest learning rate of fine-tuning, and of training from scratch.
+        lr: Largest learning rate of training from scratch.
+        pretrained_lr: That of fine-tuning: what is best from scratch makes a network forget what it was pre-trained to.
         probe_lr: That of linear probes.
         num_worker: Loading processes of a run.
     """
@@ -78,6 +79,7 @@ class Preset:
     ladder: tuple[float, ...]
     teacher_size: tuple[int, int] = (384, 512)
     lr: float = 2e-3
+    pretrained_lr: float = 2e-3
     probe_lr: float = 1e-2
     num_worker: int = 0
 
@@ -117,9 +119,10 @@ PRESETS = {
         batch_size=2,
         point_max=4000,
         steps=1200,
-        probe_steps=600,
-        ladder=(1.0, 2.0),
+        probe_steps=2400,
+        ladder=(4.0, 6.0),
         lr=1e-2,
+        pretrained_lr=3e-3,
     ),
     "full": Preset(
         num_train=400,
@@ -303,7 +306,7 @@ class Plan:
         preset = self.preset
         is_probe = method.endswith("_probe")
         steps = preset.probe_steps if is_probe else round(preset.steps * length)
-        lr = preset.probe_lr if is_probe else preset.lr
+        lr = preset.probe_lr if is_probe else preset.pretrained_lr if needs_pretraining(method) else preset.lr
         weights = ()
         if needs_pretraining(method):
             checkpoint = (

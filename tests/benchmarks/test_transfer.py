@@ -28,6 +28,9 @@ TINY = dataclasses.replace(
     num_frames=8,
     ladder=(1.0, 2.0),
     steps=10,
+    lr=1e-2,
+    pretrained_lr=3e-3,
+    probe_lr=1e-3,
     teacher_size=(32, 48),
 )
 
@@ -58,6 +61,8 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
         assert steps == (TINY.probe_steps if run.method.endswith("_probe") else 10 * run.length)
+        rates = {"scratch": 1e-2, "pretrained": 3e-3, "taught": 3e-3}
+        assert found.optimizer["lr"] == found.scheduler["max_lr"] == rates.get(run.method, 1e-3)
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
