@@ -24,13 +24,16 @@ def probe(backbone: nn.Module, rooms: dict[str, object], grid_size: float) -> fl
         grid_size: Voxel edge of the input, metres.
     """
     backbone.eval()
-    features, labels = _features(backbone, rooms, "train", grid_size)
-    std, mean = torch.std_mean(features, dim=0)
-    weight, bias = fit_linear((features - mean) / (std + 1e-6), labels)
-    features, labels = _features(backbone, rooms, "val", grid_size)
-    logits = ((features - mean) / (std + 1e-6)) @ weight.T + bias
+    return score_linear(*(_features(backbone, rooms, split, grid_size) for split in ("train", "val")))
+
+
+def score_linear(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor]) -> float:
+    """Mean IoU on ``val`` of a linear layer fitted to ``train``, both features (N, C) and labels (N,)."""
+    std, mean = torch.std_mean(train[0], dim=0)
+    weight, bias = fit_linear((train[0] - mean) / (std + 1e-6), train[1])
+    logits = ((val[0] - mean) / (std + 1e-6)) @ weight.T + bias
     evaluator = SemanticSegmentationEvaluator(NUM_CLASSES)
-    evaluator.add(logits.argmax(dim=1), labels)
+    evaluator.add(logits.argmax(dim=1), val[1])
     return evaluator.compute()["mIoU"]
 
 

