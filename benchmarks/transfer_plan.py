@@ -56,9 +56,9 @@ class Preset:
         probe_steps: Optimizer steps of a linear probe.
         teacher_size: Height and width at which the teacher sees a frame, pixels.
         ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
-        lr: Largest learning rate of training from scratch.
-        pretrained_lr: That of fine-tuning: what is best from scratch makes a network forget what it was pre-trained to.
-        probe_lr: That of linear probes.
+        lr: Largest learning rate of training from scratch, by the name of the backbone.
+        pretrained_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
+        head_lr: That of the head where the backbone is pre-trained or frozen.
         num_worker: Loading processes of a run.
     """
 
@@ -77,10 +77,10 @@ class Preset:
     steps: int
     probe_steps: int
     ladder: tuple[float, ...]
+    lr: Mapping[str, float]
+    pretrained_lr: float = 1e-3
+    head_lr: float = 1e-2
     teacher_size: tuple[int, int] = (384, 512)
-    lr: float = 2e-3
-    pretrained_lr: float = 2e-3
-    probe_lr: float = 1e-2
     num_worker: int = 0
 
 
@@ -107,7 +107,7 @@ def _sparse_unet(base_channels: int, channels: Sequence[int]) -> dict[str, Any]:
 PRESETS = {
     "small": Preset(
         num_train=100,
-        num_val=12,
+        num_val=48,
         frame_size=(90, 120),
         num_frames=16,
         grid_size=0.1,
@@ -121,8 +121,7 @@ PRESETS = {
         steps=1200,
         probe_steps=600,
         ladder=(4.0, 6.0),
-        lr=1e-2,
-        pretrained_lr=3e-3,
+        lr={"spunet": 1e-2, "ptv3": 1e-3},
     ),
     "full": Preset(
         num_train=400,
@@ -143,6 +142,7 @@ PRESETS = {
         steps=250,
         probe_steps=100,
         ladder=(1.0, 2.0),
+        lr={"spunet": 2e-3, "ptv3": 2e-3},
         num_worker=4,
     ),
 }
@@ -306,20 +306,22 @@ class Plan:
         preset = self.preset
         is_probe = method.endswith("_probe")
         steps = preset.probe_steps if is_probe else round(preset.steps * length)
-        lr = preset.probe_lr if is_probe else preset.pretrained_lr if needs_pretraining(method) else preset.lr
+        lr = preset.lr[backbone] if method == "scratch" else preset.head_lr
+        rates = [f"optimizer.lr={lr}", "scheduler.max_lr=None"]  # None: that of each group of parameters
         weights = ()
         if needs_pretraining(method):
             checkpoint = (
                 self.folder / self.pretraining(backbone, pretraining, taught=is_taught(method)).folder / CHECKPOINT
             )
             weights = (f"weight={str(checkpoint)!r}",)
+            if not is_probe:
+                rates.append(f"param_dicts={[{'keyword': 'backbone', 'lr': preset.pretrained_lr}]!r}")
         overrides = (
             f"data={ {'train': self._labelled(labels, steps), 'val': self._data(SEGMENTATION, 'val')}!r}",
             "test=None",
             f"model.backbone={dict(preset.backbones[backbone])!r}",
             *(_PROBE if is_probe else ()),
-            f"optimizer.lr={lr}",
-            f"scheduler.max_lr={lr}",
+            *rates,
             *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}),
             *weights,
         )

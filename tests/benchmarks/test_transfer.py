@@ -28,9 +28,9 @@ TINY = dataclasses.replace(
     num_frames=8,
     ladder=(1.0, 2.0),
     steps=10,
-    lr=1e-2,
+    lr={"spunet": 4e-3, "ptv3": 2e-3},
     pretrained_lr=3e-3,
-    probe_lr=1e-3,
+    head_lr=1e-2,
     teacher_size=(32, 48),
 )
 
@@ -61,8 +61,9 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
         assert steps == (TINY.probe_steps if run.method.endswith("_probe") else 10 * run.length)
-        rates = {"scratch": 1e-2, "pretrained": 3e-3, "taught": 3e-3}
-        assert found.optimizer["lr"] == found.scheduler["max_lr"] == rates.get(run.method, 1e-3)
+        assert found.optimizer["lr"] == (TINY.lr[backbone] if run.method == "scratch" else 1e-2)
+        groups = [{"keyword": "backbone", "lr": 3e-3}] if run.method in ("pretrained", "taught") else None
+        assert found.param_dicts == groups and found.scheduler["max_lr"] is None
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
