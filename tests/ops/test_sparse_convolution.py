@@ -202,6 +202,29 @@ def test_autocast_computes_in_low_precision_and_keeps_float32_weights(dtype, cha
     torch.testing.assert_close(layer.weight.grad, exact_grad, rtol=0, atol=0.03 * exact_grad.abs().max().item())
 
 
+@pytest.mark.usefixtures("chunk_rows")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels", [6, 24])
+@pytest.mark.parametrize("kernel", ["centred", "strided"])
+def test_16_bits_lose_no_more_than_the_rounding_of_what_is_stored(dtype, channels, kernel):
+    # Taps of few and many pairs: their products are rounded up to more rows, which must not reach any result.
+    torch.manual_seed(0)
+    x = random_tensor(channels, count=400, dtype=torch.float32)
+    layer = SubMConv3d(channels, 16, bias=False) if kernel == "centred" else SparseConv3d(channels, 16, bias=False)
+    layer = layer.to(dtype)
+    features = x.features.to(dtype)
+    answers = []
+    for precision in (dtype, torch.float64):
+        layer = layer.to(precision)
+        inputs = features.to(precision).requires_grad_()
+        out = layer(x.replace(inputs)).features
+        direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+        answers.append((out, *torch.autograd.grad(out, (inputs, layer.weight), direction.to(precision))))
+    for rounded, exact in zip(*answers):
+        assert rounded.dtype == dtype and exact.dtype == torch.float64
+        assert (rounded.double() - exact).norm() < 0.5 * torch.finfo(dtype).eps * exact.norm()
+
+
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize("channels", [3, 12])
 def test_empty_and_single_voxel_inputs(count, channels):

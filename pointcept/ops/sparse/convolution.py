@@ -21,6 +21,9 @@ from pointcept.ops.sparse.windows import Windows
 # Up to this many input channels the products would take more memory traffic than gathering zeros.
 _MAX_CHANNELS_DENSE = 8
 
+# On a CPU 16-bit products are compiled for each number of rows, which takes longer than the product: few numbers, then.
+_ROW_MULTIPLE_16_BIT = 128
+
 
 def sparse_convolution(
     features: Float[Tensor, "N C_in"],
@@ -180,11 +183,11 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_ou
     features = features.contiguous()
     out = features.new_empty(num_out, channels_out)
     most = int(plan.counts.sum(1).max()) if plan.counts.shape[0] else 0
-    products = features.new_empty(most, channels_out)
+    products = features.new_empty(most + _row_multiple(features) - 1, channels_out)
     for chunk in plan.chunks(num_out):
-        targets = products[: chunk.in_rows.shape[0]].split(chunk.counts)
+        targets = _spans(products, chunk.counts, _row_multiple(features))
         for source, matrix, target in zip(_by_tap(features, chunk.in_rows, chunk.counts), matrices, targets):
-            if source.shape[0]:
+            if source.shape[0]:  # rows beyond the tap's are written over by the next tap
                 torch.mm(source, matrix, out=target)
         sums = torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
         rows = slice(chunk.start, chunk.stop)
@@ -196,29 +199,57 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_ou
 
 
 def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan, identity_tap: int) -> Tensor:
-    total = features.new_zeros(grad.shape[1], num_taps, features.shape[1])
+    total = _zero_sums(grad, grad.shape[1], num_taps, features.shape[1])
     targets = total.unbind(1)
     for chunk in plan.chunks(grad.shape[0]):
         if identity_tap >= 0:
             rows = slice(chunk.start, chunk.stop)
-            targets[identity_tap].addmm_(grad[rows].t(), features[rows])
+            _add_product(targets[identity_tap], grad[rows].t(), features[rows])
         sources = _by_tap(features, chunk.in_rows, chunk.counts)
         grads = _by_tap(grad, chunk.out_rows, chunk.counts)
-        for source, row_grad, target in zip(sources, grads, targets):
-            if source.shape[0]:
-                target.addmm_(row_grad.t(), source)
-    return total
+        for source, row_grad, target, count in zip(sources, grads, targets, chunk.counts):
+            if count:
+                row_grad[count:] = 0
+                _add_product(target, row_grad.t(), source)
+    return total.to(grad.dtype)
+
+
+def _zero_sums(grad: Tensor, *shape: int) -> Tensor:
+    """Where the products of many chunks are added up: in 16 bits small ones would be lost."""
+    return torch.zeros(shape, device=grad.device, dtype=torch.promote_types(grad.dtype, torch.float32))
+
+
+def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    if target.dtype == left.dtype:
+        target.addmm_(left, right)
+    else:
+        target += left @ right
 
 
 def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]:
-    """The rows of the values that each tap's pairs name.
+    """The rows of the values that each tap's pairs name; on a CPU in 16 bits some more, up to a round number.
 
     A CPU gathers them when the tap's turn comes, so that its cache still holds them for the product; an accelerator
     gathers all at once, for fewer launches.
     """
-    if values.device.type == "cpu":
-        return (values.index_select(0, tap_rows) for tap_rows in rows.split(counts))
-    return values.index_select(0, rows).split(counts)
+    if values.device.type != "cpu":
+        return values.index_select(0, rows).split(counts)
+    multiple = _row_multiple(values)
+    rows = torch.nn.functional.pad(rows, (0, multiple - 1)) if multiple > 1 else rows
+    return (values.index_select(0, tap_rows) for tap_rows in _spans(rows, counts, multiple))
+
+
+def _spans(values: Tensor, counts: list[int], multiple: int) -> Iterable[Tensor]:
+    """So many rows after one another; rounded up to a multiple, each then overlaps the next ones."""
+    if multiple == 1:
+        return values[: sum(counts)].split(counts)
+    starts = itertools.accumulate(counts, initial=0)
+    return (values.narrow(0, start, math.ceil(n / multiple) * multiple) for start, n in zip(starts, counts))
+
+
+def _row_multiple(values: Tensor) -> int:
+    """What the number of rows of a product must be a multiple of."""
+    return _ROW_MULTIPLE_16_BIT if values.device.type == "cpu" and values.element_size() == 2 else 1
 
 
 def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhood: list[Tensor]) -> Tensor:
@@ -230,10 +261,10 @@ def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhoo
 
 
 def _weight_grad_dense(features: Tensor, grad: Tensor, num_taps: int, neighbourhood: list[Tensor]) -> Tensor:
-    total = features.new_zeros(grad.shape[1], num_taps * features.shape[1])
+    total = _zero_sums(grad, grad.shape[1], num_taps * features.shape[1])
     for rows, columns in _neighbourhoods(features, neighbourhood):
-        total.addmm_(grad[rows].t(), columns)
-    return total
+        _add_product(total, grad[rows].t(), columns)
+    return total.to(grad.dtype)
 
 
 def _neighbourhoods(features: Tensor, neighbourhood: list[Tensor]) -> Iterator[tuple[slice, Tensor]]:
