@@ -209,7 +209,8 @@ def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan
         grads = _by_tap(grad, chunk.out_rows, chunk.counts)
         for source, row_grad, target, count in zip(sources, grads, targets, chunk.counts):
             if count:
-                row_grad[count:] = 0
+                if row_grad.shape[0] > count:
+                    row_grad[count:] = 0  # the rows beyond the tap's, which are in no pair of it
                 _add_product(target, row_grad.t(), source)
     return total.to(grad.dtype)
 
@@ -220,6 +221,7 @@ def _zero_sums(grad: Tensor, *shape: int) -> Tensor:
 
 
 def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """Adds the matrix product to the target, which may be of more bits."""
     if target.dtype == left.dtype:
         target.addmm_(left, right)
     else:
@@ -240,7 +242,10 @@ def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]
 
 
 def _spans(values: Tensor, counts: list[int], multiple: int) -> Iterable[Tensor]:
-    """So many rows after one another; rounded up to a multiple, each then overlaps the next ones."""
+    """So many rows after one another; rounded up to a multiple, each then overlaps the next ones.
+
+    Rounded up, the values must go on for ``multiple - 1`` rows behind the last.
+    """
     if multiple == 1:
         return values[: sum(counts)].split(counts)
     starts = itertools.accumulate(counts, initial=0)
