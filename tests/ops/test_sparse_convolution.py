@@ -206,8 +206,7 @@ def test_autocast_computes_in_low_precision_and_keeps_float32_weights(dtype, cha
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("channels", [6, 24])
 @pytest.mark.parametrize("kernel", ["centred", "strided"])
-def test_16_bits_lose_no_more_than_the_rounding_of_what_is_stored(dtype, channels, kernel):
-    # Taps of few and many pairs: their products are rounded up to more rows, which must not reach any result.
+def test_16_bits_lose_no_more_than_the_rounding_of_the_results(dtype, channels, kernel):
     torch.manual_seed(0)
     x = random_tensor(channels, count=400, dtype=torch.float32)
     layer = SubMConv3d(channels, 16, bias=False) if kernel == "centred" else SparseConv3d(channels, 16, bias=False)

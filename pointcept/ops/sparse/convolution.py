@@ -21,9 +21,6 @@ from pointcept.ops.sparse.windows import Windows
 # Up to this many input channels the products would take more memory traffic than gathering zeros.
 _MAX_CHANNELS_DENSE = 8
 
-# On a CPU 16-bit products are compiled for each number of rows, which takes longer than the product: few numbers, then.
-_ROW_MULTIPLE_16_BIT = 128
-
 
 def sparse_convolution(
     features: Float[Tensor, "N C_in"],
@@ -100,9 +97,13 @@ def _convolve(
         backward_plan: That of the same pairs seen from the inputs; empty for a centred kernel.
         identity_tap: See :class:`KernelMap`; -1 for none.
     """
+    dtype = features.dtype
+    features, weight = _computable(features), _computable(weight)
     if features.shape[1] <= _MAX_CHANNELS_DENSE:
-        return _convolve_dense(features, weight, num_out, neighbourhood)
-    return _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
+        out = _convolve_dense(features, weight, num_out, neighbourhood)
+    else:
+        out = _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
+    return out.to(dtype)
 
 
 @_convolve.register_fake
@@ -128,7 +129,8 @@ def _convolve_backward(
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of the features and of the weight; one that is not needed is empty."""
-    grad = grad.contiguous()
+    dtype = grad.dtype
+    features, weight, grad = _computable(features), _computable(weight), _computable(grad.contiguous())
     grad_features, grad_weight = grad.new_empty(0), grad.new_empty(0)
     if needs_features:
         transposed = [matrix.t() for matrix in _tap_matrices(weight)]
@@ -143,7 +145,7 @@ def _convolve_backward(
         else:
             grad_weight = _weight_grad_pairs(features, grad, num_taps, Plan(*plan), identity_tap)
         grad_weight = grad_weight.view(weight.shape)
-    return grad_features, grad_weight
+    return grad_features.to(dtype), grad_weight.to(dtype)
 
 
 @_convolve_backward.register_fake
@@ -173,6 +175,11 @@ def _gradients(ctx, grad: Tensor) -> tuple:
 _convolve.register_autograd(_gradients, setup_context=_keep)
 
 
+def _computable(values: Tensor) -> Tensor:
+    """16-bit numbers in 32 on a CPU, where torch compiles 16-bit products anew for each number of rows."""
+    return values.float() if values.device.type == "cpu" and values.element_size() == 2 else values
+
+
 def _tap_matrices(weight: Tensor) -> list[Tensor]:
     """The (in, out) matrix of each tap, as views."""
     return list(weight.reshape(weight.shape[0], -1, weight.shape[-1]).permute(1, 2, 0).unbind(0))
@@ -183,11 +190,11 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_ou
     features = features.contiguous()
     out = features.new_empty(num_out, channels_out)
     most = int(plan.counts.sum(1).max()) if plan.counts.shape[0] else 0
-    products = features.new_empty(most + _row_multiple(features) - 1, channels_out)
+    products = features.new_empty(most, channels_out)
     for chunk in plan.chunks(num_out):
-        targets = _spans(products, chunk.counts, _row_multiple(features))
+        targets = products[: chunk.in_rows.shape[0]].split(chunk.counts)
         for source, matrix, target in zip(_by_tap(features, chunk.in_rows, chunk.counts), matrices, targets):
-            if source.shape[0]:  # rows beyond the tap's are written over by the next tap
+            if source.shape[0]:
                 torch.mm(source, matrix, out=target)
         sums = torch.embedding_bag(products, chunk.bag_rows, chunk.bag_offsets, include_last_offset=True)[0]
         rows = slice(chunk.start, chunk.stop)
@@ -199,62 +206,29 @@ def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_ou
 
 
 def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan, identity_tap: int) -> Tensor:
-    total = _zero_sums(grad, grad.shape[1], num_taps, features.shape[1])
+    total = features.new_zeros(grad.shape[1], num_taps, features.shape[1])
     targets = total.unbind(1)
     for chunk in plan.chunks(grad.shape[0]):
         if identity_tap >= 0:
             rows = slice(chunk.start, chunk.stop)
-            _add_product(targets[identity_tap], grad[rows].t(), features[rows])
+            targets[identity_tap].addmm_(grad[rows].t(), features[rows])
         sources = _by_tap(features, chunk.in_rows, chunk.counts)
         grads = _by_tap(grad, chunk.out_rows, chunk.counts)
-        for source, row_grad, target, count in zip(sources, grads, targets, chunk.counts):
-            if count:
-                if row_grad.shape[0] > count:
-                    row_grad[count:] = 0  # the rows beyond the tap's, which are in no pair of it
-                _add_product(target, row_grad.t(), source)
-    return total.to(grad.dtype)
-
-
-def _zero_sums(grad: Tensor, *shape: int) -> Tensor:
-    """Where the products of many chunks are added up: in 16 bits small ones would be lost."""
-    return torch.zeros(shape, device=grad.device, dtype=torch.promote_types(grad.dtype, torch.float32))
-
-
-def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """Adds the matrix product to the target, which may be of more bits."""
-    if target.dtype == left.dtype:
-        target.addmm_(left, right)
-    else:
-        target += left @ right
+        for source, row_grad, target in zip(sources, grads, targets):
+            if source.shape[0]:
+                target.addmm_(row_grad.t(), source)
+    return total
 
 
 def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]:
-    """The rows of the values that each tap's pairs name; on a CPU in 16 bits some more, up to a round number.
+    """The rows of the values that each tap's pairs name.
 
     A CPU gathers them when the tap's turn comes, so that its cache still holds them for the product; an accelerator
     gathers all at once, for fewer launches.
     """
-    if values.device.type != "cpu":
-        return values.index_select(0, rows).split(counts)
-    multiple = _row_multiple(values)
-    rows = torch.nn.functional.pad(rows, (0, multiple - 1)) if multiple > 1 else rows
-    return (values.index_select(0, tap_rows) for tap_rows in _spans(rows, counts, multiple))
-
-
-def _spans(values: Tensor, counts: list[int], multiple: int) -> Iterable[Tensor]:
-    """So many rows after one another; rounded up to a multiple, each then overlaps the next ones.
-
-    Rounded up, the values must go on for ``multiple - 1`` rows behind the last.
-    """
-    if multiple == 1:
-        return values[: sum(counts)].split(counts)
-    starts = itertools.accumulate(counts, initial=0)
-    return (values.narrow(0, start, math.ceil(n / multiple) * multiple) for start, n in zip(starts, counts))
-
-
-def _row_multiple(values: Tensor) -> int:
-    """What the number of rows of a product must be a multiple of."""
-    return _ROW_MULTIPLE_16_BIT if values.device.type == "cpu" and values.element_size() == 2 else 1
+    if values.device.type == "cpu":
+        return (values.index_select(0, tap_rows) for tap_rows in rows.split(counts))
+    return values.index_select(0, rows).split(counts)
 
 
 def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhood: list[Tensor]) -> Tensor:
@@ -266,10 +240,10 @@ def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhoo
 
 
 def _weight_grad_dense(features: Tensor, grad: Tensor, num_taps: int, neighbourhood: list[Tensor]) -> Tensor:
-    total = _zero_sums(grad, grad.shape[1], num_taps * features.shape[1])
+    total = features.new_zeros(grad.shape[1], num_taps * features.shape[1])
     for rows, columns in _neighbourhoods(features, neighbourhood):
-        _add_product(total, grad[rows].t(), columns)
-    return total.to(grad.dtype)
+        total.addmm_(grad[rows].t(), columns)
+    return total
 
 
 def _neighbourhoods(features: Tensor, neighbourhood: list[Tensor]) -> Iterator[tuple[slice, Tensor]]:
