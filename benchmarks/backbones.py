@@ -1,12 +1,11 @@
 """Times the backbones on a room of 60,000 voxels, each side in a process of its own.
 
 On a CPU the 39.2 M-parameter SparseUNet beside the same network in spconv's CPU wheel, and the base size of Point
-Transformer V3; on a GPU also every back end of sparse convolution in TF32 and bfloat16. ``--million`` instead takes a
-batch of many millions of points through voxel search, kernel maps, serialization and a SparseUNet.
+Transformer V3; on a GPU every back end of sparse convolution in TF32, bfloat16 and float16. ``--million`` instead takes
+a batch of many millions of points through voxel search, kernel maps, serialization and a SparseUNet.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -33,6 +32,7 @@ from pointcept.structures import PointBatch
 
 NUM_CLASSES = 20
 SIDES = ("spunet_forward", "spunet_train", "ptv3_forward", "ptv3_train")
+GPU_DTYPES = {"tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def main() -> None:
@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the fastest counts (default 5)")
     parser.add_argument("--spconv-python", default=sys.executable, help="interpreter that has spconv==2.3.8")
     parser.add_argument("--only", nargs="+", default=SIDES, choices=SIDES, metavar="SIDE", help=", ".join(SIDES))
+    parser.add_argument("--devices", nargs="+", choices=("cpu", "cuda"), help="where (default: all that there are)")
+    parser.add_argument("--backends", nargs="+", choices=SPARSE.names, help="on a GPU (default: all that work)")
     parser.add_argument("--million", type=float, metavar="M", help="the large batch instead, of M million points")
     parser.add_argument("--side", help=argparse.SUPPRESS)  # what a process of its own is started with
     arguments = parser.parse_args()
@@ -54,14 +56,8 @@ def main() -> None:
     if arguments.million:
         sides = ["large_maps", "large_network"]
     else:
-        sides = [f"{name}:cpu:float32:torch" for name in arguments.only]
-        if torch.cuda.is_available():
-            sides += [
-                f"{name}:cuda:{dtype}:{backend}"
-                for name in arguments.only
-                for dtype in ("tf32", "bfloat16")
-                for backend in ("torch", *backends_on("cuda"))
-            ]
+        devices = arguments.devices or (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))
+        sides = [f"{name}:{device}" for device in devices for name in arguments.only]
     for side in sides:
         figures |= in_own_process(side, arguments)
     if "spconv_forward_s" in figures:
@@ -78,6 +74,7 @@ def in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, float]
     for name in ("threads", "repeats", "spconv_python", "million"):
         value = getattr(arguments, name)
         command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--backends", *arguments.backends] if arguments.backends else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     *notes, figures = done.stdout.splitlines()
     for note in notes:
@@ -86,34 +83,61 @@ def in_own_process(side: str, arguments: argparse.Namespace) -> dict[str, float]
 
 
 def run_side(side: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """What ``--side`` computes: ``network_work:device:precision:backend``, or a large batch."""
+    """What ``--side`` computes: ``network_work:device``, or a large batch."""
     if side.startswith("large"):
         return (large_maps if side == "large_maps" else large_network)(int(arguments.million * 1e6))
-    name, device, precision, backend = side.split(":")
-    os.environ[SPARSE.variable] = backend
+    name, device = side.split(":")
     torch.manual_seed(0)
-    points = make_points()
-    network = build(name.partition("_")[0])
-    is_reference = (device, precision) == ("cpu", "float32")
-    label = name if is_reference else f"{name}_{device}_{precision}_{backend}"
-    if precision == "tf32":
-        torch.set_float32_matmul_precision("high")
-    autocast = torch.autocast(device, dtype=torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
-    figures: dict[str, float] = {}
-    if name.endswith("train"):
-        network, points = network.to(device), points.to(device)
-        figures[f"{label}_step_s"] = time_train_step(network, points, max(arguments.repeats // 2, 1), autocast)
-    else:
+    points, network = make_points().to(device), build(name.partition("_")[0]).to(device)
+    if name.endswith("forward"):
         calibrate(network, points)
-        network, points = network.to(device), points.to(device)
-        with torch.no_grad(), autocast:
-            output = network(points).feat
-            figures[f"{label}_s"] = fastest(lambda: network(points), arguments.repeats, device)
-        if is_reference:
-            figures[f"{name.partition('_')[0]}_parameters"] = sum(p.numel() for p in network.parameters())
-        if label == "spunet_forward":
-            figures |= compare_spconv(network, points, output, arguments)
-    return figures | {f"{label}_peak_memory_gb": peak_memory_gb(device)}
+    return (run_on_cpu if device == "cpu" else run_on_gpu)(name, network, points, arguments)
+
+
+def run_on_cpu(name: str, network: nn.Module, points: PointBatch, arguments: argparse.Namespace) -> dict[str, float]:
+    """Figures of plain torch in float32, and of spconv where it is installed."""
+    os.environ[SPARSE.variable] = "torch"
+    if name.endswith("train"):
+        seconds = time_train_step(network, points, max(arguments.repeats // 2, 1), "cpu", torch.float32)
+        return {f"{name}_step_s": seconds, f"{name}_peak_memory_gb": peak_memory_gb("cpu")}
+    with torch.no_grad():
+        output = network(points).feat
+        figures = {f"{name}_s": fastest(lambda: network(points), arguments.repeats, "cpu")}
+    figures[f"{name.partition('_')[0]}_parameters"] = sum(p.numel() for p in network.parameters())
+    figures[f"{name}_peak_memory_gb"] = peak_memory_gb("cpu")
+    if name == "spunet_forward":
+        figures |= compare_spconv(network, points, output, arguments)
+    return figures
+
+
+def run_on_gpu(name: str, network: nn.Module, points: PointBatch, arguments: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds and memory of every back end in every precision, and how far outputs are from float32's."""
+    figures: dict[str, float] = {}
+    os.environ[SPARSE.variable] = "torch"
+    is_forward = name.endswith("forward")
+    with torch.no_grad():
+        expected = network(points).feat if is_forward else None
+    for backend in arguments.backends or ("torch", *backends_on("cuda")):
+        os.environ[SPARSE.variable] = backend
+        for precision, dtype in GPU_DTYPES.items():
+            label = f"{name}_cuda_{precision}_{backend}"
+            torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+            torch.cuda.reset_peak_memory_stats()
+            if is_forward:
+                with torch.no_grad(), autocast("cuda", dtype):
+                    output = network(points).feat.float()
+                    figures[f"{label}_ms"] = 1e3 * fastest(lambda: network(points), arguments.repeats, "cuda")
+                error = (output - expected).norm() / expected.norm()
+                figures[f"{label}_relative_difference"] = error.item()
+            else:
+                figures[f"{label}_step_ms"] = 1e3 * time_train_step(network, points, arguments.repeats, "cuda", dtype)
+            figures[f"{label}_peak_memory_gb"] = peak_memory_gb("cuda")
+    return figures
+
+
+def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
+    """Mixed precision with 16 bits, and none with 32."""
+    return torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def build(name: str) -> nn.Module:
@@ -131,9 +155,7 @@ def fastest(function: Callable[[], object], repeats: int, device: str) -> float:
     return min(timed(function, repeats, device)[0])
 
 
-def time_train_step(
-    network: nn.Module, points: PointBatch, repeats: int, autocast: contextlib.AbstractContextManager
-) -> float:
+def time_train_step(network: nn.Module, points: PointBatch, repeats: int, device: str, dtype: torch.dtype) -> float:
     """Seconds of forward, cross-entropy, backward and optimizer."""
     target = torch.arange(points.num_points, device=points.feat.device) % NUM_CLASSES
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
@@ -141,12 +163,12 @@ def time_train_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        with autocast:
+        with autocast(device, dtype):
             loss = F.cross_entropy(network(points).feat.float(), target)
         loss.backward()
         optimizer.step()
 
-    return fastest(step, repeats, points.feat.device.type)
+    return fastest(step, repeats, device)
 
 
 def compare_spconv(network: nn.Module, points: PointBatch, output: Tensor, arguments: argparse.Namespace) -> dict:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 import pointcept
 from pointcept.ops.backends import NEIGHBORS
@@ -52,18 +53,11 @@ class Check(NamedTuple):
 
 
 def main() -> int:
-    """Prints the tables.
+    """Prints each table as soon as it is known, and the progress of the self-checks to the error stream.
 
     Returns:
         1 where a self-check failed, else 0.
     """
-    tables, is_healthy = report()
-    sys.stdout.write(tables)
-    return 0 if is_healthy else 1
-
-
-def report() -> tuple[str, bool]:
-    """The text of all tables, and whether every self-check passed."""
     devices = available_devices()
     used, problems = [], []
     for operation, device, choose in choices(devices):
@@ -72,18 +66,35 @@ def report() -> tuple[str, bool]:
         except ValueError as error:
             used.append((operation, device, "nothing"))
             problems.append(str(error))
-    results = [(check.operation, check.backend, check.device, *outcome(check)) for check in checks(devices)]
-    failed = [row for row in results if row[3] != "ok"]
-    advice = suggestions(devices)
-    parts = [
-        table("Installed", ("package", "version", "for"), installed()),
-        table("Used", ("operation", "device", "back end"), used),
-        table("Self-check against plain torch", ("operation", "back end", "device", "result", "detail"), results),
-        "What would be faster\n" + "".join(f"  {line}\n" for line in advice or ["nothing that is known of"]) + "\n",
-        "".join(f"Wrong: {problem}\n" for problem in dict.fromkeys(problems)),
-        f"{len(failed)} of {len(results)} self-checks failed.\n" if failed else "All self-checks passed.\n",
-    ]
-    return "".join(parts), not failed and not problems
+    _print(table("Installed", ("package", "version", "for"), installed()))
+    _print(table("Used", ("operation", "device", "back end"), used))
+    results = self_checks(devices)
+    header = ("operation", "back end", "device", "result", "detail")
+    _print(table("Self-check against plain torch", header, results))
+    advice = suggestions(devices) or ["nothing that is known of"]
+    _print("What would be faster\n" + "".join(f"  {line}\n" for line in advice) + "\n")
+    _print("".join(f"Wrong: {problem}\n" for problem in dict.fromkeys(problems)))
+    failed = sum(row[3] != "ok" for row in results)
+    _print(f"{failed} of {len(results)} self-checks failed.\n" if failed else "All self-checks passed.\n")
+    return 1 if failed or problems else 0
+
+
+def self_checks(devices: Sequence[str]) -> list[tuple[str, str, str, str, str]]:
+    """Operation, back end, device, outcome and detail of every self-check.
+
+    A bar says which one runs: a back end that compiles its kernels at first use can take minutes.
+    """
+    results = []
+    with tqdm(checks(devices), unit="check", leave=False) as bar:
+        for check in bar:
+            bar.set_description(f"{check.operation}, {check.backend}, {check.device}")
+            results.append((check.operation, check.backend, check.device, *outcome(check)))
+    return results
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def choices(devices: Sequence[str]) -> list[tuple[str, str, Callable[[], str]]]:

@@ -96,7 +96,8 @@ def hilbert_order(grid_coord: Int[Tensor, "N 3"], depth: int) -> Int[Tensor, "N"
 def _encode(grid_coord: Int[Tensor, "N 3"], depth: int, own_depth: Int[Tensor, "N"], order: str) -> Int[Tensor, "N"]:
     curve, _, transposed = order.partition("-")
     if transposed:
-        grid_coord = grid_coord[:, [1, 0, 2]]
+        x, y, z = grid_coord.unbind(1)  # a list as index would be copied to the device, which waits
+        grid_coord = torch.stack((y, x, z), dim=1)
     if curve == "z":
         return z_order(grid_coord)
     # Each level of zeros above a cloud's own cube would exchange the axes cyclically; start from the inverse of that.

@@ -13,6 +13,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def synchronization_is_allowed_again():
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
 @HOOKS.register()
 class ForbidSynchronization(Hook):
     """Makes every wait for the device inside a step an error, after a few steps in which memory is reserved."""

@@ -63,7 +63,7 @@ class ToyModel(nn.Module):
             return {"coord": predicted}
         noise = self.noise * (random.random() + np.random.rand())  # noqa: NPY002 - to be restored on a resume
         error = ((predicted - points.coord) ** 2).mean(1)
-        per_scene = torch.zeros(batch.batch_size).to(error).index_add(0, points.batch_index, error) / points.counts
+        per_scene = error.new_zeros(batch.batch_size).index_add(0, points.batch_index, error) / points.counts
         fit = per_scene.mean() + noise
         if self.nan_scene in batch.name:
             fit = fit * float("nan")

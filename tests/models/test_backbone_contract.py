@@ -14,6 +14,8 @@ from torch import nn
 from pointcept import create_model, registry
 from pointcept.models.backbones import Backbone, backbone_names
 from pointcept.models.freezing import freeze, is_frozen, unfreeze
+from pointcept.ops.backends import SPARSE
+from pointcept.ops.sparse.accelerated import backends_on
 from pointcept.registry import MODELS
 from pointcept.structures import PointBatch
 
@@ -343,3 +345,33 @@ def test_a_wrong_feature_width_is_explained(name):
     points = points_of(name, cloud(9, 1))
     with pytest.raises(ValueError, match=rf"built for {IN_CHANNELS} input features .*got feat of shape \(9, 3\)"):
         make(name)(points.replace(feat=points.feat[:, :3]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["torch", "spconv"])  # spconv-triton would tune kernels for each width: minutes
+@backbones
+def test_on_a_gpu_values_and_gradients_are_those_of_the_cpu(name, backend, monkeypatch):
+    if backend not in ("torch", *backends_on("cuda")):
+        pytest.skip(f"{backend} is not installed for CUDA")
+    monkeypatch.setenv(SPARSE.variable, "torch")
+    model, points = make(name, num_classes=3), points_of(name, cloud(300, 1), cloud(1, 2), cloud(40, 3))
+
+    def run(model: Backbone, points: PointBatch, dtype: torch.dtype) -> list[torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast(points.feat.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            output = model(points).feat.float()
+        output.square().mean().backward()
+        gradients = (p.grad.cpu().clone() for p in model.parameters() if p.grad is not None)  # .cuda() moves them
+        return [output.detach().cpu(), *gradients]
+
+    expected = run(model, points, torch.float32)
+    monkeypatch.setenv(SPARSE.variable, backend)
+    model = model.cuda()
+    for dtype, tolerance in ((torch.float32, 2e-3), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
+        found = run(model, points.to("cuda"), dtype)
+        assert len(found) == len(expected) and all(bool(tensor.isfinite().all()) for tensor in found)
+        # In 16 bits rounding turns single ReLUs of these narrow networks on or off, which gradients show by far more.
+        for number, (got, want) in enumerate(zip(found, expected if dtype == torch.float32 else expected[:1])):
+            error = float((got - want).norm() / want.norm().clamp_min(1e-3))
+            assert error < tolerance, f"{dtype}, tensor {number}: {error}"

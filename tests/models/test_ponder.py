@@ -268,3 +268,26 @@ def test_label_losses_of_the_points_enter_the_total_and_train_their_heads():
     sum(losses.values()).backward()  # what the trainer minimises is the sum of all terms
     assert all(parameter.grad.abs().sum() > 0 for parameter in heads.parameters())
     assert set(model.eval()(labelled)) == set(make_model().eval()(batch))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_losses_and_gradients_on_a_gpu_are_those_of_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    model, batch = make_model(), make_batch()
+    results = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        losses = model(batch.to(torch.device(device)))
+        sum(losses.values()).backward()
+        results.append([{name: value.item() for name, value in losses.items()}, model_gradients(model)])
+    (expected, expected_gradients), (found, gradients) = results
+    assert found == pytest.approx(expected, rel=1e-3)
+    largest = max(float(gradient.abs().max()) for gradient in expected_gradients.values())
+    for name, want in expected_gradients.items():
+        scale = max(float(want.abs().max()), 1e-4 * largest)  # a bias before a batch norm gets rounding alone
+        torch.testing.assert_close(gradients[name], want, rtol=0, atol=1e-2 * scale, msg=name)
+
+
+def model_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.cpu().clone() for name, p in model.named_parameters() if p.grad is not None}

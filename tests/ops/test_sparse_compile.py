@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pointcept.ops.sparse import VoxelSet, voxels
-from pointcept.ops.sparse.convolution import _convolve, _convolve_backward, _neighbourhood
+from pointcept.ops.sparse.convolution import _convolve, _convolve_backward, _work_lists
 from pointcept.ops.sparse.kernel_map import _make_plan
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -20,7 +20,6 @@ def voxel_set(count: int) -> VoxelSet:
     return VoxelSet.from_points(grid_coord, torch.arange(count) % 2, 2)[0]
 
 
-@pytest.mark.parametrize("channels", [3, 12], ids=["gathered neighbourhoods", "pairs"])
 @pytest.mark.parametrize("count", [0, 20])
 def test_the_convolution_is_a_proper_operator(channels, count):
     found = voxel_set(count)
@@ -29,8 +28,7 @@ def test_the_convolution_is_a_proper_operator(channels, count):
         features = torch.randn(len(found), channels, requires_grad=True)
         weight = torch.randn(5, size, size, size, channels, requires_grad=True)
         identity_tap = -1 if forward_map.identity_tap is None else forward_map.identity_tap
-        backward_plan = [] if backward_map is None else list(backward_map.plan)
-        rest = (_neighbourhood(forward_map), list(forward_map.plan), backward_plan, identity_tap)
+        rest = (*_work_lists(features, forward_map, backward_map), identity_tap)
         torch.library.opcheck(_convolve, (features, weight, forward_map.num_out, *rest), test_utils=CHECKS)
         grad = torch.randn(forward_map.num_out, 5)
         inputs = (grad, features.detach(), weight.detach(), *rest, True, True)

@@ -92,7 +92,7 @@ def test_strided_maps_agree_with_brute_force(kernel_size, stride, padding):
 
 @pytest.mark.parametrize("identity_tap", [None, 1])
 def test_chunks_hold_every_pair_once_and_sum_it_into_its_row(identity_tap, monkeypatch):
-    monkeypatch.setattr("pointcept.ops.sparse.kernel_map._CHUNK_ROWS_CPU", 4)
+    monkeypatch.setattr("pointcept.ops.sparse.kernel_map._CHUNK_ROWS", 4)
     table = torch.randint(0, 6, (3, 10), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     kernel_map = KernelMap(table, 5, identity_tap=identity_tap)
     pairs = []

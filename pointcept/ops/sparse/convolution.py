@@ -1,9 +1,10 @@
 """The arithmetic of sparse convolution, forward and backward: by the chosen back end, or here in plain torch.
 
-For each chunk of output rows, each tap gathers the inputs of its pairs and multiplies them by its matrix, and a segment
-sum adds up the products of every output row: no scattered writes, every result written once, and the same sums in the
-same order each time. Layers with few input channels gather the whole neighbourhood instead, missing voxels as zeros,
-and multiply once. The two are custom operators of torch, so that compiled graphs need not break.
+On a CPU, for each chunk of output rows, each tap gathers the inputs of its pairs and multiplies them by its matrix, and
+a segment sum adds up the products of every output row: no scattered writes, every result written once, and the same
+sums in the same order each time. Layers with few input channels, and all layers on an accelerator, for which launches
+cost more than zeros, gather the whole neighbourhood instead, missing voxels as zeros, and multiply once. Forward and
+backward are custom operators of torch, so that compiled graphs need not break.
 """
 
 import itertools
@@ -15,11 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pointcept.ops.sparse.accelerated import accelerated_convolution, backend_for
-from pointcept.ops.sparse.kernel_map import KernelMap, Plan, rows_at_once
+from pointcept.ops.sparse.kernel_map import KernelMap, Plan
 from pointcept.ops.sparse.windows import Windows
 
-# Up to this many input channels the products would take more memory traffic than gathering zeros.
+# Up to this many input channels the products would take more memory traffic on a CPU than gathering zeros.
 _MAX_CHANNELS_DENSE = 8
+_ROWS_AT_ONCE_CPU = 2**10  # neighbourhoods that stay in the cache until they are multiplied
+_VALUES_AT_ONCE_ACCELERATOR = 2**26  # in neighbourhoods, 256 MB of 32-bit floats
 
 
 def sparse_convolution(
@@ -53,29 +56,38 @@ def sparse_convolution(
     chosen = backend_for(features, forward_map, backend)
     if chosen != "torch":
         return accelerated_convolution(chosen, features, weight, forward_map, backward_map)
+    identity_tap = -1 if forward_map.identity_tap is None else forward_map.identity_tap
+    lists = _work_lists(features, forward_map, backward_map)
+    return _convolve(features, weight, forward_map.num_out, *lists, identity_tap)
+
+
+def _work_lists(
+    features: Tensor, forward_map: KernelMap, backward_map: KernelMap | None
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """``neighbourhood``, ``plan`` and ``backward`` of :func:`_convolve`: by which scheme the maps are worked on."""
     needs_grad = features.requires_grad and torch.is_grad_enabled()
-    is_dense = features.shape[1] <= _MAX_CHANNELS_DENSE
-    needs_plan = needs_grad or not is_dense
-    return _convolve(
-        features,
-        weight,
-        forward_map.num_out,
-        _neighbourhood(forward_map) if is_dense else [],
-        list(forward_map.plan) if needs_plan else [],
-        list(backward_map.plan) if needs_grad and backward_map is not None else [],
-        -1 if forward_map.identity_tap is None else forward_map.identity_tap,
-    )
+    by_pairs = _works_by_pairs(features.device.type)
+    neighbourhood, plan, backward = [], [], []
+    if features.shape[1] > _MAX_CHANNELS_DENSE:
+        neighbourhood = [] if by_pairs else [forward_map.table]
+    else:
+        neighbourhood = [forward_map.table] if forward_map.windows is None else list(forward_map.windows)
+    if by_pairs and (needs_grad or not neighbourhood):
+        plan = list(forward_map.plan)
+    if needs_grad and backward_map is not None:
+        backward = list(backward_map.plan) if by_pairs else [backward_map.table]
+    return neighbourhood, plan, backward
 
 
-def _neighbourhood(kernel_map: KernelMap) -> list[Tensor]:
-    return [kernel_map.table] if kernel_map.windows is None else list(kernel_map.windows)
+def _works_by_pairs(device_type: str) -> bool:
+    return device_type == "cpu"
 
 
 @torch.library.custom_op(
     "pointcept::sparse_convolution",
     mutates_args=(),
     schema="(Tensor features, Tensor weight, SymInt num_out, Tensor[] neighbourhood, Tensor[] plan, "
-    "Tensor[] backward_plan, int identity_tap) -> Tensor",
+    "Tensor[] backward, int identity_tap) -> Tensor",
 )
 def _convolve(
     features: Tensor,
@@ -83,7 +95,7 @@ def _convolve(
     num_out: int,
     neighbourhood: list[Tensor],
     plan: list[Tensor],
-    backward_plan: list[Tensor],
+    backward: list[Tensor],
     identity_tap: int,
 ) -> Tensor:
     """The convolution over a map's neighbourhoods or plan.
@@ -92,22 +104,25 @@ def _convolve(
         features: One row per input voxel.
         weight: spconv 2.x's layout.
         num_out: Number of output rows.
-        neighbourhood: The fields of the map's :class:`Windows`, or its table alone; what layers of few channels read.
-        plan: The fields of a :class:`Plan`; what other layers, and gradients of features, read.
-        backward_plan: That of the same pairs seen from the inputs; empty for a centred kernel.
+        neighbourhood: The fields of the map's :class:`Windows`, or its table alone, where whole neighbourhoods are
+            gathered; else empty.
+        plan: The fields of a :class:`Plan`, for gradients of features and, without a neighbourhood, all else; else
+            empty.
+        backward: The same pairs seen from the inputs, as a plan where there is one, else as a table; empty for a
+            centred kernel.
         identity_tap: See :class:`KernelMap`; -1 for none.
     """
     dtype = features.dtype
     features, weight = _computable(features), _computable(weight)
-    if features.shape[1] <= _MAX_CHANNELS_DENSE:
-        out = _convolve_dense(features, weight, num_out, neighbourhood)
+    if neighbourhood:
+        out = _convolve_dense(features, weight.flatten(1).t(), num_out, neighbourhood)
     else:
         out = _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
     return out.to(dtype)
 
 
 @_convolve.register_fake
-def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backward_plan, identity_tap: int) -> Tensor:
+def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backward, identity_tap: int) -> Tensor:
     return features.new_empty(num_out, weight.shape[0])
 
 
@@ -115,7 +130,7 @@ def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backw
     "pointcept::sparse_convolution_backward",
     mutates_args=(),
     schema="(Tensor grad, Tensor features, Tensor weight, Tensor[] neighbourhood, Tensor[] plan, "
-    "Tensor[] backward_plan, int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
+    "Tensor[] backward, int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
 )
 def _convolve_backward(
     grad: Tensor,
@@ -123,7 +138,7 @@ def _convolve_backward(
     weight: Tensor,
     neighbourhood: list[Tensor],
     plan: list[Tensor],
-    backward_plan: list[Tensor],
+    backward: list[Tensor],
     identity_tap: int,
     needs_features: bool,
     needs_weight: bool,
@@ -132,15 +147,19 @@ def _convolve_backward(
     dtype = grad.dtype
     features, weight, grad = _computable(features), _computable(weight), _computable(grad.contiguous())
     grad_features, grad_weight = grad.new_empty(0), grad.new_empty(0)
-    if needs_features:
-        transposed = [matrix.t() for matrix in _tap_matrices(weight)]
-        if backward_plan:
-            grad_features = _convolve_pairs(grad, transposed, Plan(*backward_plan), features.shape[0], -1)
+    if needs_features and plan:
+        matrices = [matrix.t() for matrix in _tap_matrices(weight)]
+        if backward:
+            grad_features = _convolve_pairs(grad, matrices, Plan(*backward), features.shape[0], -1)
         else:
-            grad_features = _convolve_pairs(grad, transposed[::-1], Plan(*plan), features.shape[0], identity_tap)
+            grad_features = _convolve_pairs(grad, matrices[::-1], Plan(*plan), features.shape[0], identity_tap)
+    elif needs_features:
+        matrices = weight.flatten(1, 3).transpose(0, 1)  # (tap, out, in)
+        matrices = (matrices if backward else matrices.flip(0)).flatten(0, 1)
+        grad_features = _convolve_dense(grad, matrices, features.shape[0], backward or neighbourhood)
     if needs_weight:
         num_taps = math.prod(weight.shape[1:-1])
-        if features.shape[1] <= _MAX_CHANNELS_DENSE:
+        if neighbourhood:
             grad_weight = _weight_grad_dense(features, grad, num_taps, neighbourhood)
         else:
             grad_weight = _weight_grad_pairs(features, grad, num_taps, Plan(*plan), identity_tap)
@@ -149,7 +168,7 @@ def _convolve_backward(
 
 
 @_convolve_backward.register_fake
-def _(grad, features, weight, neighbourhood, plan, backward_plan, identity_tap, needs_features, needs_weight):
+def _(grad, features, weight, neighbourhood, plan, backward, identity_tap, needs_features, needs_weight):
     return (
         torch.empty_like(features, memory_format=torch.contiguous_format) if needs_features else grad.new_empty(0),
         torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_weight else grad.new_empty(0),
@@ -157,15 +176,15 @@ def _(grad, features, weight, neighbourhood, plan, backward_plan, identity_tap, 
 
 
 def _keep(ctx, inputs: tuple, output: Tensor) -> None:
-    features, weight, _, neighbourhood, plan, backward_plan, identity_tap = inputs
-    ctx.save_for_backward(features, weight, *neighbourhood, *plan, *backward_plan)
-    ctx.lengths, ctx.identity_tap = [len(neighbourhood), len(plan), len(backward_plan)], identity_tap
+    features, weight, _, neighbourhood, plan, backward, identity_tap = inputs
+    ctx.save_for_backward(features, weight, *neighbourhood, *plan, *backward)
+    ctx.lengths, ctx.identity_tap = [len(neighbourhood), len(plan), len(backward)], identity_tap
 
 
 def _gradients(ctx, grad: Tensor) -> tuple:
     features, weight, *rest = ctx.saved_tensors
     rest = iter(rest)
-    lists = [list(itertools.islice(rest, length)) for length in ctx.lengths]  # neighbourhood, plan, backward_plan
+    lists = [list(itertools.islice(rest, length)) for length in ctx.lengths]  # neighbourhood, plan, backward
     needs = tuple(ctx.needs_input_grad[:2])
     gradients = _convolve_backward(grad, features, weight, *lists, ctx.identity_tap, needs[0], needs[1])
     asked = tuple(gradient if is_needed else None for gradient, is_needed in zip(gradients, needs))
@@ -221,19 +240,15 @@ def _weight_grad_pairs(features: Tensor, grad: Tensor, num_taps: int, plan: Plan
 
 
 def _by_tap(values: Tensor, rows: Tensor, counts: list[int]) -> Iterable[Tensor]:
-    """The rows of the values that each tap's pairs name.
+    """The rows of the values that each tap's pairs name, gathered when the tap's turn comes.
 
-    A CPU gathers them when the tap's turn comes, so that its cache still holds them for the product; an accelerator
-    gathers all at once, for fewer launches.
+    The cache then still holds them for the product.
     """
-    if values.device.type == "cpu":
-        return (values.index_select(0, tap_rows) for tap_rows in rows.split(counts))
-    return values.index_select(0, rows).split(counts)
+    return (values.index_select(0, tap_rows) for tap_rows in rows.split(counts))
 
 
-def _convolve_dense(features: Tensor, weight: Tensor, num_out: int, neighbourhood: list[Tensor]) -> Tensor:
-    matrix = weight.reshape(weight.shape[0], -1).t()
-    out = features.new_empty(num_out, weight.shape[0])
+def _convolve_dense(features: Tensor, matrix: Tensor, num_out: int, neighbourhood: list[Tensor]) -> Tensor:
+    out = features.new_empty(num_out, matrix.shape[1])
     for rows, columns in _neighbourhoods(features, neighbourhood):
         torch.mm(columns, matrix, out=out[rows])
     return out
@@ -251,7 +266,8 @@ def _neighbourhoods(features: Tensor, neighbourhood: list[Tensor]) -> Iterator[t
     padded = torch.nn.functional.pad(features, (0, 0, 0, 1))
     if len(neighbourhood) == 1:
         (table,) = neighbourhood
-        num_out, step = table.shape[1], rows_at_once(table.device) // 4  # a row is long: all taps, present or not
+        num_out, width = table.shape[1], table.shape[0] * features.shape[1]
+        step = _ROWS_AT_ONCE_CPU if table.device.type == "cpu" else max(_VALUES_AT_ONCE_ACCELERATOR // width, 1)
         for start in range(0, num_out, step):
             rows = slice(start, min(start + step, num_out))
             index = table[:, rows].t().reshape(-1)

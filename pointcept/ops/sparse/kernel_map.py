@@ -11,10 +11,9 @@ from torch import Tensor
 
 from pointcept.ops.sparse.windows import Windows
 
-# Output rows worked on together. On a CPU the products of one chunk (about 40,000 pairs of a surface scan) then stay in
-# the last-level cache; an accelerator wants few, large launches.
-_CHUNK_ROWS_CPU = 4096
-_CHUNK_ROWS_ACCELERATOR = 2**17
+# Output rows worked on together: the products of one chunk (about 40,000 pairs of a surface scan) stay in a CPU's
+# last-level cache. Accelerators use the table.
+_CHUNK_ROWS = 4096
 
 
 class Chunk(NamedTuple):
@@ -127,7 +126,7 @@ class KernelMap:
         """The pairs in working order. Waits for the device, once per map."""
         if self._plan is None:
             identity_tap = -1 if self.identity_tap is None else self.identity_tap
-            self._plan = Plan(*_make_plan(self.table, self.num_in, identity_tap, rows_at_once(self.table.device)))
+            self._plan = Plan(*_make_plan(self.table, self.num_in, identity_tap, _CHUNK_ROWS))
         return self._plan
 
     @functools.cached_property
@@ -181,8 +180,3 @@ def _(table: Tensor, num_in: int, identity_tap: int, chunk_rows: int):
         table.new_empty(num_pairs),
         table.new_empty(num_chunks, table.shape[0], dtype=torch.int64, device="cpu"),
     )
-
-
-def rows_at_once(device: torch.device) -> int:
-    """Number of output rows that are worked on together."""
-    return _CHUNK_ROWS_CPU if device.type == "cpu" else _CHUNK_ROWS_ACCELERATOR
