@@ -189,9 +189,12 @@ def laplace_density(sdf: Float[Tensor, "*batch S"], beta: Float[Tensor, "*#scale
 
 
 def weights_from_alpha(alpha: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
-    """Weight of each sample: its opacity times the transmittance of all samples before it."""
-    transmittance = torch.cumprod(1 - alpha + 1e-7, dim=-1)
-    return alpha * torch.cat((torch.ones_like(alpha[..., :1]), transmittance[..., :-1]), dim=-1)
+    """Weight of each sample: its opacity times the transmittance of all samples before it.
+
+    A product would be its own formula, but its gradient waits for the device to look for zeros.
+    """
+    thickness = -torch.log(1 - alpha + 1e-7)
+    return alpha * torch.exp(-F.pad(thickness[..., :-1], (1, 0)).cumsum(-1))
 
 
 def weights_from_density(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pointcept.rendering import DensityWeighting, NeuSWeighting, UniSurfWeighting, VolSDFWeighting
-from pointcept.rendering.weights import laplace_density, weights_from_density
+from pointcept.rendering.weights import laplace_density, weights_from_alpha, weights_from_density
 
 
 def wall(count: int = 400) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,3 +77,20 @@ def test_scales_must_be_positive():
     ):
         with pytest.raises(ValueError, match="must be positive: got"):
             make()
+
+
+def test_weights_from_alpha_are_the_product_and_its_gradient_also_at_opaque_samples():
+    alpha = torch.rand(20, 60, dtype=torch.float64) ** 4
+    alpha[::3, 20] = 1.0
+    alpha[1::3, 30] = 0.0
+    alpha.requires_grad_()
+    transmittance = torch.cumprod(1 - alpha + 1e-7, dim=-1)
+    expected = alpha * torch.cat((torch.ones_like(alpha[:, :1]), transmittance[:, :-1]), dim=-1)
+    found = weights_from_alpha(alpha)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    upstream = torch.randn(20, 60, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(expected, alpha, upstream)
+    torch.testing.assert_close(torch.autograd.grad(found, alpha, upstream)[0], expected, rtol=1e-9, atol=1e-9)
+    single = alpha.detach().float().requires_grad_()
+    (gradient,) = torch.autograd.grad(weights_from_alpha(single), single, upstream.float())
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-4)
