@@ -1,9 +1,9 @@
 """What rendering pre-training is worth: backbones from scratch and pre-trained, at few and many labels, over seeds.
 
 Pre-trains without labels on rooms, then trains for semantic segmentation: from scratch (at several lengths, which shows
-where more does not help), pre-trained, and as linear probes of the pre-trained and of a random frozen backbone. Every
-run is a process of its own with a ``result.json``; runs whose result is there are not repeated, so a benchmark that was
-interrupted goes on.
+where more does not help), as linear probes of the pre-trained and of a random frozen backbone, and of everything from
+the pre-trained backbone and its probe. Every run is a process of its own with a ``result.json``; runs whose result is
+there are not repeated, so a benchmark that was interrupted goes on.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from benchmarks.transfer_plan import (
     Run,
     is_taught,
     label_settings,
-    needs_pretraining,
 )
 from benchmarks.transfer_report import Result, plot, summarize, table
 from pointcept.utils.files import write_text
@@ -54,32 +53,43 @@ def run_all(
     if any(is_taught(method) for method in methods):
         plan.cache_teacher()
     runs = [
-        (run, plan.pretraining(backbone, number, taught=is_taught(method)) if needs_pretraining(method) else None)
-        for seed, number in ((seed, seed % pretrainings) for seed in range(seeds))
-        # seeds first, so that an interrupted benchmark has all settings at fewer seeds
+        run
+        for seed in range(seeds)  # first, so that an interrupted benchmark has all settings at fewer seeds
         for backbone in backbones
         for labels in settings
         for method in methods
-        for run in plan.transfers(backbone, labels, method, seed, number)
+        for run in plan.transfers(backbone, labels, method, seed, seed % pretrainings)
     ]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        weights = {run: pool.submit(_result, plan, run) for run in dict.fromkeys(needed for _, needed in runs) if run}
-        others = [pool.submit(_result_after, weights.get(needed), plan, run) for run, needed in runs]
-        futures = [*weights.values(), *others]
-        try:
-            for future in tqdm(concurrent.futures.as_completed(futures), "Transfer", len(futures), unit="run"):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # what runs ends, and what waits does not begin
-            raise
-    return [future.result() for future in futures]
+    order = _with_starts(runs)
+    waiting = list(order)
+    results: dict[Run, Result] = {}
+    running: dict[concurrent.futures.Future[Result], Run] = {}
+    with (
+        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+        tqdm(desc="Transfer", total=len(order), unit="run") as bar,
+    ):
+        while waiting or running:
+            ready = [run for run in waiting if run.start is None or run.start in results]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                running[pool.submit(_result, plan, run)] = run
+            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                results[running.pop(future)] = future.result()  # where one failed, what runs ends and no other begins
+                bar.update()
+    return [results[run] for run in order]
 
 
-def _result_after(weights: concurrent.futures.Future[Result] | None, plan: Plan, run: Run) -> Result:
-    """As ``_result``, once the weights that the run needs are there: they were asked for before."""
-    if weights is not None:
-        weights.result()
-    return _result(plan, run)
+def _with_starts(runs: Sequence[Run]) -> list[Run]:
+    """The runs, each after those that it starts from, and pre-trainings before all else."""
+    chains = []
+    for run in runs:
+        chain = [run]
+        while chain[0].start is not None:
+            chain.insert(0, chain[0].start)
+        chains.append(chain)
+    pretrainings = [chain[0] for chain in chains if len(chain) > 1]
+    return list(dict.fromkeys([*pretrainings, *(run for chain in chains for run in chain)]))
 
 
 def _result(plan: Plan, run: Run) -> Result:

@@ -19,7 +19,8 @@ from pointcept.registry import DATASETS, MODELS, build
 PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
 METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe", "taught", "taught_probe")
 CHECKPOINT = Path("model/model_last.pth")
-_PROBE = ("model.freeze_backbone=True", "model.normalize_features=True", "model.hyper_column=True")
+# One linear layer on the features of all resolutions, which need not have one scale.
+_HEAD = ("model.normalize_features=True", "model.hyper_column=True")
 # A teacher's features should be learnt first of all, and by the backbone, not by the network behind it: that is then
 # one convolution, wide enough for them. Rays are sampled around the measured surfaces, which is cheap.
 _TAUGHT_WEIGHTS = {"ColorLoss": 1.0, "SDFLoss": 1.0}
@@ -57,8 +58,8 @@ class Preset:
         teacher_size: Height and width at which the teacher sees a frame, pixels.
         ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
         lr: Largest learning rate of training from scratch, by the name of the backbone.
-        pretrained_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
-        head_lr: That of the head where the backbone is pre-trained or frozen.
+        finetuning_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
+        probe_lr: That of linear probes.
         num_worker: Loading processes of a run.
     """
 
@@ -78,8 +79,8 @@ class Preset:
     probe_steps: int
     ladder: tuple[float, ...]
     lr: Mapping[str, float]
-    pretrained_lr: float = 1e-3
-    head_lr: float = 1e-2
+    finetuning_lr: float = 1e-3
+    probe_lr: float = 1e-2
     teacher_size: tuple[int, int] = (384, 512)
     num_worker: int = 0
 
@@ -176,6 +177,7 @@ class Run:
         labels: Which labels it uses; empty for a pre-training.
         method: One of ``METHODS``, or ``"pretraining"`` or ``"taught_pretraining"``.
         length: Steps, times those of the preset.
+        start: The run from whose last checkpoint it starts, or None.
     """
 
     folder: str
@@ -186,6 +188,7 @@ class Run:
     labels: str
     method: str
     length: float = 1.0
+    start: "Run | None" = None
 
 
 class Plan:
@@ -247,7 +250,7 @@ class Plan:
             f"model.encoder.projection.in_channels={_width(preset.backbones[backbone])}",
             f"model.ray_sampler.num_rays={preset.num_rays}",
             *overrides,
-            *self._common({"type": "RenderingEvaluator"}),
+            *self._common({"type": "RenderingEvaluator"}, saves=True),
         )
         folder = _pretraining_folder(backbone, seed, taught)
         return Run(folder, PRETRAINING, overrides, seed, backbone, "", _pretraining_method(taught))
@@ -302,44 +305,50 @@ class Plan:
     def transfer(
         self, backbone: str, labels: Labels, method: str, seed: int, pretraining: int, length: float = 1
     ) -> Run:
-        """A training with labels: from scratch or pre-trained, of everything or of a linear probe."""
+        """A training with labels: from scratch, a linear probe, or fine-tuning.
+
+        Fine-tuning starts from the linear probe of the same seed, whose head does not pull the features out of place
+        (Kumar et al., arXiv 2202.10054).
+        """
         preset = self.preset
         is_probe = method.endswith("_probe")
         steps = preset.probe_steps if is_probe else round(preset.steps * length)
-        lr = preset.lr[backbone] if method == "scratch" else preset.head_lr
-        rates = [f"optimizer.lr={lr}", "scheduler.max_lr=None"]  # None: that of each group of parameters
-        weights = ()
-        if needs_pretraining(method):
-            checkpoint = (
-                self.folder / self.pretraining(backbone, pretraining, taught=is_taught(method)).folder / CHECKPOINT
-            )
-            weights = (f"weight={str(checkpoint)!r}",)
-            if not is_probe:
-                rates.append(f"param_dicts={[{'keyword': 'backbone', 'lr': preset.pretrained_lr}]!r}")
+        start = None
+        if method == "scratch":
+            lr = preset.lr[backbone]
+        elif is_probe:
+            lr = preset.probe_lr
+            if method != "random_probe":
+                start = self.pretraining(backbone, pretraining, taught=method.startswith("taught"))
+        else:
+            lr = preset.finetuning_lr
+            start = self.transfer(backbone, labels, f"{method}_probe", seed, pretraining)
         overrides = (
             f"data={ {'train': self._labelled(labels, steps), 'val': self._data(SEGMENTATION, 'val')}!r}",
             "test=None",
             f"model.backbone={dict(preset.backbones[backbone])!r}",
-            *(_PROBE if is_probe else ()),
-            *rates,
-            *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}),
-            *weights,
+            *_HEAD,
+            f"model.freeze_backbone={is_probe}",
+            f"optimizer.lr={lr}",
+            f"scheduler.max_lr={lr}",
+            *self._common({"type": "SemSegEvaluator", "num_classes": 20, "class_names": "scannet20"}, saves=is_probe),
+            *((f"weight={str(self.folder / start.folder / CHECKPOINT)!r}",) if start else ()),
         )
         folder = f"{backbone}-{labels.name}-{method}-x{length:g}-seed{seed}"
-        return Run(folder, SEGMENTATION, overrides, seed, backbone, labels.name, method, length)
+        return Run(folder, SEGMENTATION, overrides, seed, backbone, labels.name, method, length, start)
 
     def rays(self, steps: int) -> int:
         """Rays of a pre-training of so many steps."""
         return steps * self.preset.batch_size * self.preset.num_views * self.preset.num_rays
 
-    def _common(self, evaluator: Mapping[str, Any]) -> tuple[str, ...]:
+    def _common(self, evaluator: Mapping[str, Any], *, saves: bool) -> tuple[str, ...]:
         hooks = [
             {"type": "CheckpointLoader"},
             {"type": "IterationTimer"},
             {"type": "InformationWriter", "log_every": 25},
             {"type": "EvaluationHook", "evaluator": dict(evaluator)},
         ]
-        if evaluator["type"] == "RenderingEvaluator":
+        if saves:
             hooks.append({"type": "CheckpointSaver"})
         sizes = {
             "batch_size": self.preset.batch_size,
@@ -388,11 +397,6 @@ def _pretraining_method(taught: bool) -> str:
 
 def _pretraining_folder(backbone: str, seed: int, taught: bool) -> str:
     return f"{_pretraining_method(taught)}-{backbone}-seed{seed}"
-
-
-def needs_pretraining(method: str) -> bool:
-    """Whether a method starts from pre-trained weights."""
-    return method not in ("scratch", "random_probe")
 
 
 def is_taught(method: str) -> bool:

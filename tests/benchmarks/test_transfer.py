@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,8 @@ TINY = dataclasses.replace(
     ladder=(1.0, 2.0),
     steps=10,
     lr={"spunet": 4e-3, "ptv3": 2e-3},
-    pretrained_lr=3e-3,
-    head_lr=1e-2,
+    finetuning_lr=3e-3,
+    probe_lr=1e-2,
     teacher_size=(32, 48),
 )
 
@@ -55,15 +54,20 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     assert first.data["train"]["loop"] * 5 // 2 == TINY.pretraining_steps
     for run in trainings:
         found = settings[run.folder]
-        source = {"pretrained": pretraining.folder, "taught": runs[-1].folder}.get(run.method.removesuffix("_probe"))
+        is_probe, stem = run.method.endswith("_probe"), run.method.removesuffix("_probe")
+        source = {"pretrained": pretraining.folder, "taught": runs[-1].folder}.get(stem)
+        if source and not is_probe:
+            source = f"{backbone}-20pts-{stem}_probe-x1-seed2"  # of the same seed
         assert found.weight == (source and str(plan.folder / source / CHECKPOINT))
-        assert found.model.get("freeze_backbone", False) == run.method.endswith("_probe")
+        assert (run.start and run.start.folder) == source
+        assert found.model.get("freeze_backbone", False) == is_probe
+        assert found.model["hyper_column"] and found.model["normalize_features"]  # all have the same head
+        assert any(hook["type"] == "CheckpointSaver" for hook in found.hooks) == is_probe
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
-        assert steps == (TINY.probe_steps if run.method.endswith("_probe") else 10 * run.length)
-        assert found.optimizer["lr"] == (TINY.lr[backbone] if run.method == "scratch" else 1e-2)
-        groups = [{"keyword": "backbone", "lr": 3e-3}] if run.method in ("pretrained", "taught") else None
-        assert found.param_dicts == groups and found.scheduler["max_lr"] is None
+        assert steps == (TINY.probe_steps if is_probe else 10 * run.length)
+        rate = 1e-2 if is_probe else TINY.lr[backbone] if run.method == "scratch" else 3e-3
+        assert found.optimizer["lr"] == found.scheduler["max_lr"] == rate
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
@@ -169,12 +173,14 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
     monkeypatch.setattr(transfer, "run_pretraining", run)
     settings = label_settings((20,), ())
     found = transfer.run_all(plan, ["spunet"], settings, ["pretrained", "scratch"], seeds=3, pretrainings=2, jobs=1)
-    assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 4
-    assert done[2] == "spunet-20%-pretrained-x1-seed0"  # each seed has all settings before the next begins
+    assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 5
+    # Fine-tuning comes after its probe, and each seed has all settings before the next begins.
+    runs = ["pretrained_probe-x1", "pretrained-x1", "pretrained-x2", "scratch-x1", "scratch-x2"]
+    assert done[2:] == [f"spunet-20%-{run}-seed{seed}" for seed in range(3) for run in runs]
     text = transfer.report(plan, found)
     assert "Pre-training spunet, seed 0: 15,360 rays, 10 steps, 1 s; PSNR 20.00 dB" in text  # 10 * 2 * 3 * 256
     saved = json.loads((plan.folder / "results.json").read_text())
-    assert [row["method"] for row in saved] == ["pretrained", "pretrained", "scratch", "scratch"]
+    assert [row["method"] for row in saved] == ["pretrained_probe", "pretrained", "pretrained", "scratch", "scratch"]
     assert (plan.folder / "table.md").read_text().strip() in text
     assert "Pre-training spunet with a teacher, seed 1:" in transfer.report(
         plan, transfer.run_all(plan, ["spunet"], settings, ["taught"], seeds=2, pretrainings=2, jobs=1)
@@ -185,25 +191,38 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
 
 
 def test_a_training_that_fails_ends_the_benchmark(plan, monkeypatch):
-    done, stopped, shutdown = [], threading.Event(), ThreadPoolExecutor.shutdown
+    done = []
 
     def run(config, overrides, folder, seed):
         done.append(folder.name)
-        if len(done) > 1:  # the next one runs until the rest is called off
-            assert stopped.wait(60)
         raise RuntimeError(f"The training in {folder} must succeed: it ended with status 1.")
 
-    def observed(pool, wait=True, *, cancel_futures=False):
-        shutdown(pool, wait=False, cancel_futures=cancel_futures)
-        stopped.set()
-        shutdown(pool, wait)
-
     monkeypatch.setattr(transfer, "run_pretraining", run)
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", observed)
     settings = label_settings((20,), ())
     with pytest.raises(RuntimeError, match="must succeed: it ended with status 1"):
         transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=3, pretrainings=1, jobs=1)
-    assert len(done) <= 2
+    assert len(done) == 1
+
+
+def test_runs_go_side_by_side_but_none_before_the_one_it_starts_from(plan, monkeypatch):
+    begun, ended, together = [], [], threading.Barrier(2, timeout=60)
+
+    def run(config, overrides, folder, seed):
+        begun.append((folder.name, tuple(ended)))
+        if folder.name.startswith("pretraining"):
+            together.wait()  # both pre-trainings are needed to go on
+        ended.append(folder.name)
+        return {"mIoU": 0.5, "steps": 10, "seconds": 1.0}
+
+    monkeypatch.setattr(transfer, "run_pretraining", run)
+    found = transfer.run_all(
+        plan, ["spunet"], label_settings((20,), ()), ["pretrained"], seeds=2, pretrainings=2, jobs=2
+    )
+    before = dict(begun)
+    assert len(found) == len(begun) == 2 * 4
+    for seed in (0, 1):
+        assert f"pretraining-spunet-seed{seed}" in before[f"spunet-20%-pretrained_probe-x1-seed{seed}"]
+        assert f"spunet-20%-pretrained_probe-x1-seed{seed}" in before[f"spunet-20%-pretrained-x2-seed{seed}"]
 
 
 def test_the_plot_is_a_picture(tmp_path):
