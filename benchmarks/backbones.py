@@ -98,7 +98,7 @@ def run_on_cpu(name: str, network: nn.Module, points: PointBatch, arguments: arg
     """Figures of plain torch in float32, and of spconv where it is installed."""
     os.environ[SPARSE.variable] = "torch"
     if name.endswith("train"):
-        seconds = time_train_step(network, points, max(arguments.repeats // 2, 1), "cpu", torch.float32)
+        seconds = time_train_step(network, points, max(arguments.repeats // 2, 1), torch.float32)
         return {f"{name}_step_s": seconds, f"{name}_peak_memory_gb": peak_memory_gb("cpu")}
     with torch.no_grad():
         output = network(points).feat
@@ -130,7 +130,7 @@ def run_on_gpu(name: str, network: nn.Module, points: PointBatch, arguments: arg
                 error = (output - expected).norm() / expected.norm()
                 figures[f"{label}_relative_difference"] = error.item()
             else:
-                figures[f"{label}_step_ms"] = 1e3 * time_train_step(network, points, arguments.repeats, "cuda", dtype)
+                figures[f"{label}_step_ms"] = 1e3 * time_train_step(network, points, arguments.repeats, dtype)
             figures[f"{label}_peak_memory_gb"] = peak_memory_gb("cuda")
     return figures
 
@@ -155,20 +155,21 @@ def fastest(function: Callable[[], object], repeats: int, device: str) -> float:
     return min(timed(function, repeats, device)[0])
 
 
-def time_train_step(network: nn.Module, points: PointBatch, repeats: int, device: str, dtype: torch.dtype) -> float:
+def time_train_step(network: nn.Module, points: PointBatch, repeats: int, dtype: torch.dtype) -> float:
     """Seconds of forward, cross-entropy, backward and optimizer."""
-    target = torch.arange(points.num_points, device=points.feat.device) % NUM_CLASSES
+    device = points.feat.device
+    target = torch.arange(points.num_points, device=device) % NUM_CLASSES
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     network.train()
 
     def step() -> None:
         optimizer.zero_grad()
-        with autocast(device, dtype):
+        with autocast(device.type, dtype):
             loss = F.cross_entropy(network(points).feat.float(), target)
         loss.backward()
         optimizer.step()
 
-    return fastest(step, repeats, device)
+    return fastest(step, repeats, device.type)
 
 
 def compare_spconv(network: nn.Module, points: PointBatch, output: Tensor, arguments: argparse.Namespace) -> dict:

@@ -319,7 +319,7 @@ class Plan:
         elif is_probe:
             lr = preset.probe_lr
             if method != "random_probe":
-                start = self.pretraining(backbone, pretraining, taught=method.startswith("taught"))
+                start = self.pretraining(backbone, pretraining, taught=is_taught(method))
         else:
             lr = preset.finetuning_lr
             start = self.transfer(backbone, labels, f"{method}_probe", seed, pretraining)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pointcept.ops import random
 from pointcept.registry import MODELS
-from pointcept.rendering.weights import Weighting
+from pointcept.rendering.weights import Weighting, weights_from_alpha
 from pointcept.structures import RayBatch
 from pointcept.structures.base import TensorStruct
 
@@ -201,9 +201,7 @@ def coarse_weights(
     entering = torch.sigmoid((middle - 0.5 * slope * step) * sharpness)
     leaving = torch.sigmoid((middle + 0.5 * slope * step) * sharpness)
     alpha = (entering - leaving + 1e-5) / (entering + 1e-5)
-    transmittance = torch.cumprod(1 - alpha + 1e-7, dim=-1)
-    transmittance = torch.cat((torch.ones_like(alpha[..., :1]), transmittance[..., :-1]), dim=-1)
-    return torch.cat((alpha * transmittance, torch.zeros_like(alpha[..., :1])), dim=-1)
+    return torch.cat((weights_from_alpha(alpha), torch.zeros_like(alpha[..., :1])), dim=-1)
 
 
 def invert_histogram(
