@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
 from pointcept.models.freezing import freeze
-from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss
+from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss, segmentation_losses
 from pointcept.ops.voxel_pooling import voxel_rows
 from pointcept.registry import EVALUATORS, MODELS
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
@@ -76,7 +76,7 @@ class OccupancyPredictor(nn.Module):
             return {"occupancy": logits.argmax(dim=1), "box": volume.box}
         target = occupancy_labels(batch, volume.box, volume.grid_shape, self.num_classes)
         rows = logits.permute(0, 2, 3, 4, 1).flatten(0, 3)
-        losses = {criterion.name: criterion(rows, target.flatten()) for criterion in self.criteria}
+        losses = segmentation_losses(self.criteria, rows, target.flatten())
         return losses | {name: total / count.clamp(min=1) for name, (total, count) in terms.items()}
 
 

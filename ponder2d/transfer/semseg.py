@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pointcept.evaluation.segmentation import SemanticSegmentationEvaluator
-from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss
+from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss, segmentation_losses
 from pointcept.registry import EVALUATORS, MODELS
 from pointcept.structures import CameraBatch, SceneBatch
 from ponder2d.transfer.dense import DensePredictor, task_views, view_pixels
@@ -55,8 +55,7 @@ class ImageSegmentor(DensePredictor):
         target = labels_of(cameras, batch.name)
         if target.device.type == "cpu":
             require_labels(target, self.num_classes, batch.name)
-        rows, target = pixel_rows(logits), target.flatten()
-        return {criterion.name: criterion(rows, target) for criterion in self.criteria}
+        return segmentation_losses(self.criteria, pixel_rows(logits), target.flatten())
 
 
 @EVALUATORS.register()

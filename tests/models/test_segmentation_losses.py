@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from pointcept.models.segmentation import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszLoss
+from pointcept.models.segmentation import (
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszLoss,
+    segmentation_losses,
+)
 
 LOSSES = [CrossEntropyLoss, LovaszLoss, FocalLoss, DiceLoss]
 
@@ -65,6 +71,16 @@ def test_dice_by_hand():
     target = torch.tensor([0, 0, -1])  # class 1 does not occur
     expected = 1 - 2 * (0.5 + 0.8) / (0.25 + 0.64 + 2)
     assert DiceLoss()(logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_together_are_those_of_each_alone_and_one_name_adds_up():
+    logits, target = rows()
+    criteria = [CrossEntropyLoss(), LovaszLoss(loss_weight=0.5), CrossEntropyLoss(loss_weight=2.0, ignore_index=0)]
+    found = segmentation_losses(criteria, logits, target.clamp(min=0))
+    alone = [criterion(logits, target.clamp(min=0)) for criterion in criteria]
+    assert list(found) == ["cross_entropy_loss", "lovasz_loss"]
+    torch.testing.assert_close(found["cross_entropy_loss"], alone[0] + alone[2])
+    torch.testing.assert_close(found["lovasz_loss"], alone[1])
 
 
 @pytest.mark.parametrize("loss", LOSSES)

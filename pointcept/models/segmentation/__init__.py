@@ -8,6 +8,7 @@ from pointcept.models.segmentation.losses import (
     FocalLoss,
     LovaszLoss,
     SegmentationLoss,
+    segmentation_losses,
 )
 from pointcept.models.segmentation.prompt_segmentor import DecoupledPromptSegmentor, LanguagePromptSegmentor
 from pointcept.models.segmentation.segmentor import Segmentor
@@ -27,4 +28,5 @@ __all__ = [
     "SegmentationLoss",
     "Segmentor",
     "StageDecoder",
+    "segmentation_losses",
 ]

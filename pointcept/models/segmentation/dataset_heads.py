@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss
+from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss, segmentation_losses
 from pointcept.models.segmentation.segmentor import require_classes
 from pointcept.registry import MODELS, near_matches
 from pointcept.rendering.class_tables import read_class_table
@@ -92,8 +92,8 @@ class DatasetHeads(nn.Module):
             logits, target = self.head(feat.index_select(0, rows), number), points.segment.index_select(0, rows)
             if target.device.type == "cpu":
                 require_classes(target, logits.shape[1], [f"{self.conditions[number]} in {list(names)}"])
-            for criterion in self.criteria:
-                sums[criterion.name] = sums[criterion.name] + criterion(logits, target) * (target >= 0).sum()
+            for name, value in segmentation_losses(self.criteria, logits, target).items():
+                sums[name] = sums[name] + value * (target >= 0).sum()
         count = (points.segment >= 0).sum().float()
         return {name: (total, count) for name, total in sums.items()}
 

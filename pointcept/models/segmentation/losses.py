@@ -4,7 +4,7 @@ Every loss is a mean over the labelled rows of a batch or over its classes; a ba
 with a zero gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -32,15 +32,36 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: Float[Tensor, "N K"], target: Int[Tensor, "N"]) -> Float[Tensor, ""]:
         """The weighted loss."""
-        keep = torch.nonzero(target != self.ignore_index).squeeze(1)
-        logits, target = logits.index_select(0, keep), target.index_select(0, keep)
-        if keep.numel() == 0:
+        return self.weighted(*_labelled(logits, target, self.ignore_index))
+
+    def weighted(self, logits: Float[Tensor, "M K"], target: Int[Tensor, "M"]) -> Float[Tensor, ""]:
+        """The weighted loss of rows that all have labels."""
+        if target.shape[0] == 0:
             return logits.sum() * 0.0
         return self.loss_weight * self.value(logits.float(), target)
 
     def value(self, logits: Float[Tensor, "M K"], target: Int[Tensor, "M"]) -> Float[Tensor, ""]:
         """The loss of labelled rows, of which there is at least one."""
         raise NotImplementedError
+
+
+def segmentation_losses(
+    criteria: Iterable[SegmentationLoss], logits: Float[Tensor, "N K"], target: Int[Tensor, "N"]
+) -> dict[str, Float[Tensor, ""]]:
+    """The weighted losses by name, those of one name added up; unlabelled rows are left out once for all of them."""
+    labelled: dict[int, tuple[Tensor, Tensor]] = {}
+    values: dict[str, Tensor] = {}
+    for criterion in criteria:
+        if criterion.ignore_index not in labelled:
+            labelled[criterion.ignore_index] = _labelled(logits, target, criterion.ignore_index)
+        value = criterion.weighted(*labelled[criterion.ignore_index])
+        values[criterion.name] = values[criterion.name] + value if criterion.name in values else value
+    return values
+
+
+def _labelled(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    keep = torch.nonzero(target != ignore_index).squeeze(1)
+    return logits.index_select(0, keep), target.index_select(0, keep)
 
 
 @LOSSES.register()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pointcept.models.backbones.base import Backbone
 from pointcept.models.freezing import freeze, freeze_parts
-from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss
+from pointcept.models.segmentation.losses import CrossEntropyLoss, SegmentationLoss, segmentation_losses
 from pointcept.models.segmentation.stage_decoder import StageDecoder, feature_norm
 from pointcept.registry import MODELS
 from pointcept.structures import PointBatch, SceneBatch
@@ -106,7 +106,7 @@ class Segmentor(nn.Module):
             )
         if target.device.type == "cpu":
             require_classes(target, self.num_classes, batch.name)
-        return {criterion.name: criterion(logits, target) for criterion in self.criteria}
+        return segmentation_losses(self.criteria, logits, target)
 
     def logits(self, points: PointBatch) -> Float[Tensor, "N K"]:
         """One logit per class of every point."""
