@@ -92,8 +92,9 @@ class DatasetHeads(nn.Module):
             logits, target = self.head(feat.index_select(0, rows), number), points.segment.index_select(0, rows)
             if target.device.type == "cpu":
                 require_classes(target, logits.shape[1], [f"{self.conditions[number]} in {list(names)}"])
+            num_labelled = (target >= 0).sum()
             for name, value in segmentation_losses(self.criteria, logits, target).items():
-                sums[name] = sums[name] + value * (target >= 0).sum()
+                sums[name] = sums[name] + value * num_labelled
         count = (points.segment >= 0).sum().float()
         return {name: (total, count) for name, total in sums.items()}
 
