@@ -62,9 +62,9 @@ class Row:
         steps: Optimizer steps.
         miou: Mean of the mIoU, per cent.
         spread: Standard deviation of the mIoU over seeds (of the sample), points; 0 for one seed.
-        seeds: Number of seeds.
         seconds: Mean time of a run.
         is_converged: Whether the next longer training is not better by more than the spread; None where there is none.
+        by_seed: The mIoU of each seed, per cent.
     """
 
     backbone: str
@@ -74,9 +74,23 @@ class Row:
     steps: float
     miou: float
     spread: float
-    seeds: int
     seconds: float
-    is_converged: bool | None = None
+    is_converged: bool | None
+    by_seed: Mapping[int, float]
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.by_seed)
+
+    def gain_over(self, reference: "Row") -> tuple[float, float | None]:
+        """Mean and spread of the gain over another row, seed by seed, points; no spread for one seed.
+
+        Runs of one seed see the same scenes in the same order with the same augmentations, so that what the order
+        does to both cancels. Over the seeds of both rows, of which there must be one.
+        """
+        gains = [self.by_seed[seed] - reference.by_seed[seed] for seed in self.by_seed if seed in reference.by_seed]
+        return statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else None
 
 
 def summarize(results: Iterable[Result]) -> list[Row]:
@@ -88,10 +102,10 @@ def summarize(results: Iterable[Result]) -> list[Row]:
             groups.setdefault(key, []).append(result)
     rows = []
     for key, found in groups.items():
-        miou = [100 * result.figures["mIoU"] for result in found]
-        spread = statistics.stdev(miou) if len(miou) > 1 else 0.0
+        by_seed = {result.seed: 100 * result.figures["mIoU"] for result in found}
+        spread = statistics.stdev(by_seed.values()) if len(by_seed) > 1 else 0.0
         steps, seconds = (statistics.fmean(r.figures[name] for r in found) for name in ("steps", "seconds"))
-        rows.append(Row(*key, steps, statistics.fmean(miou), spread, len(miou), seconds))
+        rows.append(Row(*key, steps, statistics.fmean(by_seed.values()), spread, seconds, None, by_seed))
     return [dataclasses.replace(row, is_converged=_converged(row, rows)) for row in rows]
 
 
@@ -111,21 +125,29 @@ def best(rows: Iterable[Row], backbone: str, labels: str, method: str) -> Row | 
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table; gains are over the best training from scratch, or the random frozen backbone."""
+    """The rows as a Markdown table; gains are over the best training from scratch, or the random frozen backbone.
+
+    Their spread is that of the gains of the seeds, each over the reference of the same seed.
+    """
     lines = [
-        "| backbone | labels | method | steps | mIoU (mean ± spread) | gain | converged | seeds | seconds |",
+        "| backbone | labels | method | steps | mIoU (mean ± spread) | gain by seed | converged | seeds | seconds |",
         "|---|---|---|---:|---:|---:|---|---:|---:|",
     ]
     for row in rows:
         compared = _REFERENCES.get(row.method)
         reference = None if compared is None else best(rows, row.backbone, row.labels, compared)
-        gain = "" if reference is None else f"{row.miou - reference.miou:+.1f}"
+        gain = "" if reference is None else _gain(row, reference)
         converged = {None: "", True: "yes", False: "no"}[row.is_converged]
         lines.append(
             f"| {row.backbone} | {row.labels} | {TITLES[row.method]} | {row.steps:.0f} | {row.miou:.1f} ± "
             f"{row.spread:.1f} | {gain} | {converged} | {row.seeds} | {row.seconds:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _gain(row: Row, reference: Row) -> str:
+    mean, spread = row.gain_over(reference)
+    return f"{mean:+.1f}" if spread is None else f"{mean:+.1f} ± {spread:.1f}"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -158,9 +158,19 @@ def test_means_spreads_gains_and_convergence_by_hand():
     assert rows["scratch", 4.0].is_converged is None and rows["pretrained", 1.0].is_converged is None
     assert best(rows.values(), "spunet", "10%", "scratch").miou == pytest.approx(31.0)
     lines = table(list(rows.values())).splitlines()
-    assert "| spunet | 10% | pre-trained, fine-tuned | 100 | 41.0 ± 1.0 | +10.0 |  | 3 | 5 |" in lines
-    assert "| spunet | 10% | pre-trained, linear probe | 100 | 25.0 ± 0.0 | +15.0 |  | 3 | 5 |" in lines
+    assert "| spunet | 10% | pre-trained, fine-tuned | 100 | 41.0 ± 1.0 | +10.0 ± 1.0 |  | 3 | 5 |" in lines
+    assert "| spunet | 10% | pre-trained, linear probe | 100 | 25.0 ± 0.0 | +15.0 ± 0.0 |  | 3 | 5 |" in lines
     assert "| spunet | 10% | from scratch | 200 | 31.0 ± 1.7 |  | yes | 3 | 5 |" in lines
+
+
+def test_gains_compare_runs_of_the_same_seed():
+    found = results({("scratch", 1.0): [0.30, 0.20, 0.40, 0.50], ("pretrained", 1.0): [0.33, 0.21, 0.42]})
+    scratch, pretrained = summarize(found)
+    assert (pretrained.miou, scratch.miou) == (pytest.approx(32.0), pytest.approx(35.0))
+    assert pretrained.gain_over(scratch) == (pytest.approx(2.0), pytest.approx(1.0))  # of 3, 1 and 2 points
+    one, other = summarize(results({("scratch", 1.0): [0.30], ("pretrained", 1.0): [0.33]}))
+    assert other.gain_over(one) == (pytest.approx(3.0), None)
+    assert table([one, other]).splitlines()[-1].split(" | ")[4:6] == ["33.0 ± 0.0", "+3.0"]
 
 
 def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, monkeypatch):
