@@ -76,8 +76,8 @@ def test_dice_by_hand():
 def test_losses_together_are_those_of_each_alone_and_one_name_adds_up():
     logits, target = rows()
     criteria = [CrossEntropyLoss(), LovaszLoss(loss_weight=0.5), CrossEntropyLoss(loss_weight=2.0, ignore_index=0)]
-    found = segmentation_losses(criteria, logits, target.clamp(min=0))
-    alone = [criterion(logits, target.clamp(min=0)) for criterion in criteria]
+    found = segmentation_losses(criteria, logits, target)
+    alone = [criterion(logits, target) for criterion in criteria]
     assert list(found) == ["cross_entropy_loss", "lovasz_loss"]
     torch.testing.assert_close(found["cross_entropy_loss"], alone[0] + alone[2])
     torch.testing.assert_close(found["lovasz_loss"], alone[1])
@@ -92,6 +92,9 @@ def test_ignored_rows_count_nowhere_and_order_does_not_matter(loss):
     torch.testing.assert_close(loss()(logits.flip(0), target.flip(0)), expected)
     logits[~keep] = torch.nan
     torch.testing.assert_close(loss()(logits, target), expected)
+    not_two = target.where(target != 2, -1)
+    torch.testing.assert_close(loss(ignore_index=2)(logits, target), loss()(logits, not_two))
+    assert not torch.equal(loss()(logits, not_two), expected)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -29,12 +29,22 @@ class DatasetHeads(nn.Module):
     Args:
         conditions: Names of the data sets, in the order of the heads.
         criteria: Losses; their sum is minimised. Cross-entropy by default.
+
+    Raises:
+        ValueError: a loss ignores a class, which is another one in every data set.
     """
 
     def __init__(self, conditions: Sequence[str], criteria: Sequence[SegmentationLoss]) -> None:
         super().__init__()
         self.conditions = tuple(conditions)
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
+        for criterion in self.criteria:
+            if criterion.ignore_index >= 0:
+                raise ValueError(
+                    f"Losses of several data sets cannot ignore a class, which is another one in each of "
+                    f"{list(conditions)}: {criterion.name} has ignore_index={criterion.ignore_index}. Map the class to "
+                    "-1 in the data set that has it."
+                )
 
     def head(self, feat: Float[Tensor, "N C"], number: int) -> Float[Tensor, "N K"]:
         """Logits of the classes of data set ``number``."""

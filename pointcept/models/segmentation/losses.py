@@ -1,4 +1,4 @@
-"""Losses of per-point classification. Rows whose label is ``ignore_index`` count in none of them.
+"""Losses of per-point classification. Rows whose label is -1 or ``ignore_index`` count in none of them.
 
 Every loss is a mean over the labelled rows of a batch or over its classes; a batch without any labelled row gives zero,
 with a zero gradient.
@@ -20,7 +20,7 @@ class SegmentationLoss(nn.Module):
 
     Args:
         loss_weight: Factor of the term.
-        ignore_index: Label of rows that do not count.
+        ignore_index: Label of rows that do not count, besides -1.
     """
 
     name: str
@@ -60,7 +60,7 @@ def segmentation_losses(
 
 
 def _labelled(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    keep = torch.nonzero(target != ignore_index).squeeze(1)
+    keep = torch.nonzero((target >= 0) & (target != ignore_index)).squeeze(1)
     return logits.index_select(0, keep), target.index_select(0, keep)
 
 
@@ -72,7 +72,7 @@ class CrossEntropyLoss(SegmentationLoss):
         weight: One factor per class; None weighs all alike.
         label_smoothing: Share of the target that is spread over all classes, 0..1.
         loss_weight: Factor of the term.
-        ignore_index: Label of rows that do not count.
+        ignore_index: Label of rows that do not count, besides -1.
     """
 
     name = "cross_entropy_loss"
@@ -109,7 +109,7 @@ class LovaszLoss(SegmentationLoss):
     Args:
         mode: Accepted for Pointcept's configs.
         loss_weight: Factor of the term.
-        ignore_index: Label of rows that do not count.
+        ignore_index: Label of rows that do not count, besides -1.
     """
 
     name = "lovasz_loss"
@@ -141,7 +141,7 @@ class FocalLoss(SegmentationLoss):
     Args:
         gamma: Exponent; 0 gives the cross-entropy.
         loss_weight: Factor of the term.
-        ignore_index: Label of rows that do not count.
+        ignore_index: Label of rows that do not count, besides -1.
     """
 
     name = "focal_loss"
@@ -164,7 +164,7 @@ class DiceLoss(SegmentationLoss):
 
     Args:
         loss_weight: Factor of the term.
-        ignore_index: Label of rows that do not count.
+        ignore_index: Label of rows that do not count, besides -1.
     """
 
     name = "dice_loss"
