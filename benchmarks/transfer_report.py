@@ -86,8 +86,8 @@ class Row:
     def gain_over(self, reference: "Row") -> tuple[float, float | None]:
         """Mean and spread of the gain over another row, seed by seed, points; no spread for one seed.
 
-        Runs of one seed see the same scenes in the same order with the same augmentations, so that what the order
-        does to both cancels. Over the seeds of both rows, of which there must be one.
+        Runs of one seed see the same scenes in the same order with the same augmentations; what that does to both
+        alike cancels. Over the seeds that both rows have, of which there must be one.
         """
         gains = [self.by_seed[seed] - reference.by_seed[seed] for seed in self.by_seed if seed in reference.by_seed]
         return statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else None
