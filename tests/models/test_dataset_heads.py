@@ -165,7 +165,7 @@ def test_messages():
         heads.rows(mixed("a", "A").points)
     with pytest.raises(ValueError, match=r"num_classes must be given for each of \['A', 'B', 'C'\]: got \[4, 2\]"):
         DecoupledHeads(3, NAMES, (4, 2))
-    with pytest.raises(ValueError, match=r"cannot ignore a class.*: dice_loss has ignore_index=2\. Map the class to"):
+    with pytest.raises(ValueError, match=r"must have ignore_index=-1, .*: dice_loss has 2\. Leave it out"):
         DecoupledHeads(3, NAMES, (4, 2, 3), criteria=[CrossEntropyLoss(), DiceLoss(ignore_index=2)])
     with pytest.raises(ValueError, match=r"valid_index must hold rows of the class embeddings, 0\.\.35: that of B is"):
         LanguageHeads(3, [[0], [36]], ("A", "B"))

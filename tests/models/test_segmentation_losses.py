@@ -115,6 +115,12 @@ def test_without_any_label_the_loss_and_its_gradient_are_zero(loss):
     assert value.item() == 0 and not logits.grad.any()
 
 
+def test_a_label_that_is_neither_a_class_nor_unlabelled_is_not_left_out_silently():
+    logits, target = rows()
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+        CrossEntropyLoss()(logits, target.where(target >= 0, -2))
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match=r"label_smoothing must lie in 0\.\.1: got 1\.5"):
         CrossEntropyLoss(label_smoothing=1.5)

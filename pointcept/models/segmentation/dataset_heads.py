@@ -31,7 +31,7 @@ class DatasetHeads(nn.Module):
         criteria: Losses; their sum is minimised. Cross-entropy by default.
 
     Raises:
-        ValueError: a loss ignores a class, which is another one in every data set.
+        ValueError: a loss has another ``ignore_index`` than -1; a class is another one in every data set.
     """
 
     def __init__(self, conditions: Sequence[str], criteria: Sequence[SegmentationLoss]) -> None:
@@ -39,11 +39,11 @@ class DatasetHeads(nn.Module):
         self.conditions = tuple(conditions)
         self.criteria = nn.ModuleList(criteria or [CrossEntropyLoss()])
         for criterion in self.criteria:
-            if criterion.ignore_index >= 0:
+            if criterion.ignore_index != -1:
                 raise ValueError(
-                    f"Losses of several data sets cannot ignore a class, which is another one in each of "
-                    f"{list(conditions)}: {criterion.name} has ignore_index={criterion.ignore_index}. Map the class to "
-                    "-1 in the data set that has it."
+                    f"Losses of several data sets must have ignore_index=-1, as a class is another one in each of "
+                    f"{list(conditions)}: {criterion.name} has {criterion.ignore_index}. Leave it out, and map what "
+                    "shall not count to -1 in its data set."
                 )
 
     def head(self, feat: Float[Tensor, "N C"], number: int) -> Float[Tensor, "N K"]:

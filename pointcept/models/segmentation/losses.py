@@ -60,7 +60,7 @@ def segmentation_losses(
 
 
 def _labelled(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    keep = torch.nonzero((target >= 0) & (target != ignore_index)).squeeze(1)
+    keep = torch.nonzero((target != -1) & (target != ignore_index)).squeeze(1)
     return logits.index_select(0, keep), target.index_select(0, keep)
 
 
