@@ -65,7 +65,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pointcept", "pointcept.*", "ponder2d", "ponder2d.*"]),
-    package_data={"pointcept.visualization.inspect": ["page/*"]},
+    package_data={"pointcept.ops.sparse": ["native.c"], "pointcept.visualization.inspect": ["page/*"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["pointcept-train = pointcept.train:main"]},

@@ -1,8 +1,9 @@
 """Times the backbones on a room of 60,000 voxels, each side in a process of its own.
 
-On a CPU the 39.2 M-parameter SparseUNet beside the same network in spconv's CPU wheel, and the base size of Point
-Transformer V3; on a GPU every back end of sparse convolution in TF32, bfloat16 and float16. ``--million`` instead takes
-a batch of many millions of points through voxel search, kernel maps, serialization and a SparseUNet.
+On a CPU the 39.2 M-parameter SparseUNet, by the compiled convolution where there is a C compiler and in plain torch,
+beside the same network in spconv's CPU wheel, and the base size of Point Transformer V3; on a GPU every back end of
+sparse convolution in TF32, bfloat16 and float16. ``--million`` instead takes a batch of many millions of points through
+voxel search, kernel maps, serialization and a SparseUNet.
 """
 
 import argparse
@@ -60,8 +61,9 @@ def main() -> None:
         sides = [f"{name}:{device}" for device in devices for name in arguments.only]
     for side in sides:
         figures |= in_own_process(side, arguments)
-    if "spconv_forward_s" in figures:
-        figures["spunet_forward_ratio_vs_spconv"] = figures["spconv_forward_s"] / figures["spunet_forward_s"]
+    for name in ("spunet_forward", "spunet_forward_plain_torch"):
+        if {"spconv_forward_s", f"{name}_s"} <= figures.keys():
+            figures[f"{name}_ratio_vs_spconv"] = figures["spconv_forward_s"] / figures[f"{name}_s"]
     for name, value in figures.items():
         print(f"{name:52s} {value:>14,.6g}" if isinstance(value, float) else f"{name:52s} {value:>14,}")
     if arguments.json:
@@ -95,18 +97,24 @@ def run_side(side: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def run_on_cpu(name: str, network: nn.Module, points: PointBatch, arguments: argparse.Namespace) -> dict[str, float]:
-    """Figures of plain torch in float32, and of spconv where it is installed."""
-    os.environ[SPARSE.variable] = "torch"
-    if name.endswith("train"):
-        seconds = time_train_step(network, points, max(arguments.repeats // 2, 1), torch.float32)
-        return {f"{name}_step_s": seconds, f"{name}_peak_memory_gb": peak_memory_gb("cpu")}
-    with torch.no_grad():
-        output = network(points).feat
-        figures = {f"{name}_s": fastest(lambda: network(points), arguments.repeats, "cpu")}
+    """Figures in float32 of what ``auto`` takes, of plain torch where that is another, and of spconv if installed."""
+    figures: dict[str, float] = {}
+    backends = [backend for backend in ("native", "torch") if SPARSE.is_installed(backend)]
+    for backend in backends:
+        os.environ[SPARSE.variable] = backend
+        label = name if backend == backends[0] else f"{name}_plain_torch"
+        if name.endswith("train"):
+            seconds = time_train_step(network, points, max(arguments.repeats // 2, 1), torch.float32)
+            figures[f"{label}_step_s"] = seconds
+        else:
+            with torch.no_grad():
+                figures[f"{label}_s"] = fastest(lambda: network(points), arguments.repeats, "cpu")
+        figures.setdefault(f"{name}_peak_memory_gb", peak_memory_gb("cpu"))
     figures[f"{name.partition('_')[0]}_parameters"] = sum(p.numel() for p in network.parameters())
-    figures[f"{name}_peak_memory_gb"] = peak_memory_gb("cpu")
     if name == "spunet_forward":
-        figures |= compare_spconv(network, points, output, arguments)
+        os.environ[SPARSE.variable] = backends[0]
+        with torch.no_grad():
+            figures |= compare_spconv(network, points, network(points).feat, arguments)
     return figures
 
 

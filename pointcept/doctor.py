@@ -123,6 +123,7 @@ def installed() -> list[tuple[str, str, str]]:
         ("CUDA of torch", torch.version.cuda or "none, a CPU build", ""),
         ("GPU", gpu, ""),
         *((name, version_of(name), purpose) for name, purpose in PACKAGES.items()),
+        ("native", native_state(), "sparse convolution on a CPU"),
     ]
 
 
@@ -143,6 +144,15 @@ def version_of(name: str) -> str:
         return "unknown"
 
 
+def native_state() -> str:
+    """``compiled``, or why not."""
+    try:
+        importlib.import_module("pointcept.ops.sparse.native")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"not compiled: {error}"
+    return "compiled"
+
+
 def suggestions(devices: Sequence[str]) -> list[str]:
     """What to install or to set on this machine."""
     advice = []
@@ -154,6 +164,8 @@ def suggestions(devices: Sequence[str]) -> list[str]:
             advice.append("sparse convolution on the GPU: pip install spconv-cu126, or pip install spconv-triton")
         elif not has["spconv_triton"]:
             advice.append("sparse convolution in bfloat16, which spconv does not have: pip install spconv-triton")
+    if native_state() != "compiled":
+        advice.append("sparse convolution on the CPU: install a C compiler, such as gcc")
     if "cuda" not in devices and os.path.exists("/dev/nvidia0"):
         advice.append(
             "this machine has an NVIDIA GPU that torch cannot use: install a CUDA build of torch, or its driver"
@@ -214,7 +226,7 @@ def dense_convolution_difference(device: str) -> float:
 
 
 def sparse_backend_difference(backend: str, device: str, dtype: torch.dtype) -> float:
-    """The layers of a sparse network by a back end beside plain torch: results and, but on a CPU, gradients."""
+    """The layers of a sparse network by a back end beside plain torch: results and, where it has them, gradients."""
     generator = torch.Generator().manual_seed(0)
     grid_coord = torch.randint(0, 12, (400, 3), generator=generator)
     batch_index = torch.arange(400) % 3
@@ -240,7 +252,7 @@ def _values_and_gradients(
     backend: str, features: Tensor, weight: Tensor, grad: Tensor, *maps: KernelMap | None
 ) -> list[Tensor]:
     inputs = [tensor.requires_grad_() for tensor in (features, weight)]
-    has_gradients = backend == "torch" or features.device.type != "cpu"
+    has_gradients = backend != "spconv" or features.device.type != "cpu"
     with torch.set_grad_enabled(has_gradients):
         result = sparse_convolution(*inputs, *maps, backend=backend)
     return [result.detach(), *(torch.autograd.grad(result, inputs, grad) if has_gradients else ())]

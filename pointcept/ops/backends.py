@@ -171,6 +171,7 @@ SPARSE = Backends(
     "sparse",
     "POINTCEPT_SPARSE",
     Backend("torch"),
+    Backend("native", "pointcept.ops.sparse.native", "Install a C compiler, such as gcc"),
     Backend("spconv", "spconv.pytorch", "pip install spconv-cu126"),
     Backend("spconv_triton", "spconv_triton.pytorch", "pip install spconv-triton"),
 )

@@ -4,10 +4,18 @@ import pytest
 import torch
 from golden_data import golden_paths, load_golden, relative_error
 
+from pointcept.ops.backends import SPARSE
 from pointcept.registry import build
 from pointcept.structures import PointBatch
 
 pytestmark = pytest.mark.golden
+
+
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def backend(request, monkeypatch):
+    if not SPARSE.is_installed(request.param):
+        pytest.skip(f"{request.param} is not there")
+    monkeypatch.setenv(SPARSE.variable, request.param)
 
 
 @pytest.mark.parametrize("path", golden_paths("spunet_v1m1_"), ids=lambda path: path.stem)

@@ -43,7 +43,7 @@ def test_the_config_reaches_the_operation():
 def test_names_are_checked(monkeypatch):
     with pytest.raises(ValueError, match=r"backends must name operations among neighbors, sparse: got 'neighbours'"):
         use_backends({"neighbours": "torch"})
-    with pytest.raises(ValueError, match=r"backends\['sparse'\] must be one of auto, torch, spconv, .*Did you mean"):
+    with pytest.raises(ValueError, match=r"backends\['sparse'\] must be one of auto, torch, native, .*Did you mean"):
         use_backends({"sparse": "spconf"})
     monkeypatch.setitem(sys.modules, "spconv.pytorch", None)
     with pytest.raises(ValueError, match=r"asks for spconv, which is not\. pip install spconv-cu126, or use 'auto'"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pointcept.ops.backends import SPARSE
 from pointcept.ops.sparse import VoxelSet, voxels
 from pointcept.ops.sparse.convolution import _convolve, _convolve_backward, _work_lists
 from pointcept.ops.sparse.kernel_map import _make_plan
@@ -20,15 +21,18 @@ def voxel_set(count: int) -> VoxelSet:
     return VoxelSet.from_points(grid_coord, torch.arange(count) % 2, 2)[0]
 
 
+@pytest.mark.parametrize("is_native", [False, True])
 @pytest.mark.parametrize("count", [0, 20])
-def test_the_convolution_is_a_proper_operator(channels, count):
+def test_the_convolution_is_a_proper_operator(channels, count, is_native):
+    if is_native and not SPARSE.is_installed("native"):
+        pytest.skip("there is no C compiler")
     found = voxel_set(count)
     maps = found.strided(2, 2)
     for size, forward_map, backward_map in ((3, found.neighbours(3), None), (2, maps.down, maps.up)):
         features = torch.randn(len(found), channels, requires_grad=True)
         weight = torch.randn(5, size, size, size, channels, requires_grad=True)
         identity_tap = -1 if forward_map.identity_tap is None else forward_map.identity_tap
-        rest = (*_work_lists(features, forward_map, backward_map), identity_tap)
+        rest = (*_work_lists(features, forward_map, backward_map), identity_tap, is_native)
         torch.library.opcheck(_convolve, (features, weight, forward_map.num_out, *rest), test_utils=CHECKS)
         grad = torch.randn(forward_map.num_out, 5)
         inputs = (grad, features.detach(), weight.detach(), *rest, True, True)

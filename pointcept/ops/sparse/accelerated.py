@@ -62,15 +62,16 @@ def backends_on(device: torch.device | str) -> list[str]:
     """The packages that are installed and can work on a device."""
     device = torch.device(device)
     if device.type == "cpu":
-        return ["spconv"] if SPARSE.is_installed("spconv") and torch.get_num_threads() == 1 else []
+        names = ("native", "spconv") if torch.get_num_threads() == 1 else ("native",)
+        return [name for name in names if SPARSE.is_installed(name)]
     return [name for name in DTYPES if _works_on(name, device)]
 
 
 def chosen_backend(device: torch.device | str, dtype: torch.dtype = torch.float32, backend: str = "auto") -> str:
     """What computes sparse convolutions of features of a type on a device, as far as it can compute them at all.
 
-    ``auto`` takes an accelerated back end on CUDA alone: for 16-bit and 32-bit floats spconv before spconv-triton, for
-    bfloat16, which spconv does not have, spconv-triton.
+    ``auto`` takes the native back end on a CPU, but for 64-bit floats; on CUDA, for 16-bit and 32-bit floats, spconv
+    before spconv-triton, and for bfloat16, which spconv does not have, spconv-triton; else plain torch.
 
     Raises:
         ValueError: what is asked for is unknown, not installed, or cannot work on the device.
@@ -78,10 +79,12 @@ def chosen_backend(device: torch.device | str, dtype: torch.dtype = torch.float3
     device = torch.device(device)
     name = SPARSE.requested(backend)
     if name == "auto":
-        if device.type != "cuda":
-            return "torch"
+        if device.type == "cpu" and dtype != torch.float64 and _native_works():
+            return "native"
         fitting = (candidate for candidate, dtypes in DTYPES.items() if dtype in dtypes)
         return next((candidate for candidate in fitting if _works_on(candidate, device)), "torch")
+    if name == "native" and device.type == "cpu":
+        return name
     if name == "spconv" and device.type == "cpu":
         require(
             torch.get_num_threads() == 1,
@@ -100,7 +103,9 @@ def chosen_backend(device: torch.device | str, dtype: torch.dtype = torch.float3
 def backend_for(features: Tensor, kernel_map: KernelMap, backend: str = "auto") -> str:
     """What computes one convolution: what is chosen, or plain torch for what that cannot do."""
     name = chosen_backend(features.device, features.dtype, backend)
-    if name == "torch" or kernel_map.num_taps > _MAX_TAPS or features.dtype == torch.float64:
+    if name not in DTYPES:
+        return "torch" if features.dtype == torch.float64 else name
+    if kernel_map.num_taps > _MAX_TAPS or features.dtype == torch.float64:
         return "torch"
     return name if min(kernel_map.num_out, kernel_map.num_in) > 0 else "torch"
 
@@ -217,10 +222,16 @@ def _precision(name: str) -> Iterator[None]:
         constants.SPCONV_ALLOW_TF32 = before
 
 
+@torch.compiler.assume_constant_result
+def _native_works() -> bool:
+    """Whether the native back end is there: a constant of compiled graphs, as finding out may compile it."""
+    return SPARSE.is_installed("native")
+
+
 @functools.cache
 def _works_on(name: str, device: torch.device) -> bool:
     """Whether a package is installed in a build for a device."""
-    if device.type != "cuda" or not SPARSE.is_installed(name):
+    if device.type != "cuda" or name not in DTYPES or not SPARSE.is_installed(name):
         return False
     if name == "spconv_triton":
         return True

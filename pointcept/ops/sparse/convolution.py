@@ -1,6 +1,7 @@
 """The arithmetic of sparse convolution, forward and backward: by the chosen back end, or here in plain torch.
 
-On a CPU, for each chunk of output rows, each tap gathers the inputs of its pairs and multiplies them by its matrix, and
+On a CPU the native back end computes what has more than a few input channels, where a C compiler made it. Otherwise,
+for each chunk of output rows, each tap gathers the inputs of its pairs and multiplies them by its matrix, and
 a segment sum adds up the products of every output row: no scattered writes, every result written once, and the same
 sums in the same order each time. Layers with few input channels, and all layers on an accelerator, for which launches
 cost more than zeros, gather the whole neighbourhood instead, missing voxels as zeros, and multiply once. Forward and
@@ -10,11 +11,13 @@ backward are custom operators of torch, so that compiled graphs need not break.
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pointcept.ops.backends import SPARSE
 from pointcept.ops.sparse.accelerated import accelerated_convolution, backend_for
 from pointcept.ops.sparse.kernel_map import KernelMap, Plan
 from pointcept.ops.sparse.windows import Windows
@@ -54,11 +57,11 @@ def sparse_convolution(
         dtype = torch.get_autocast_dtype(device_type)
         features, weight = features.to(dtype), weight.to(dtype)
     chosen = backend_for(features, forward_map, backend)
-    if chosen != "torch":
+    if chosen not in ("torch", "native"):
         return accelerated_convolution(chosen, features, weight, forward_map, backward_map)
     identity_tap = -1 if forward_map.identity_tap is None else forward_map.identity_tap
     lists = _work_lists(features, forward_map, backward_map)
-    return _convolve(features, weight, forward_map.num_out, *lists, identity_tap)
+    return _convolve(features, weight, forward_map.num_out, *lists, identity_tap, chosen == "native")
 
 
 def _work_lists(
@@ -87,7 +90,7 @@ def _works_by_pairs(device_type: str) -> bool:
     "pointcept::sparse_convolution",
     mutates_args=(),
     schema="(Tensor features, Tensor weight, SymInt num_out, Tensor[] neighbourhood, Tensor[] plan, "
-    "Tensor[] backward, int identity_tap) -> Tensor",
+    "Tensor[] backward, int identity_tap, bool is_native) -> Tensor",
 )
 def _convolve(
     features: Tensor,
@@ -97,6 +100,7 @@ def _convolve(
     plan: list[Tensor],
     backward: list[Tensor],
     identity_tap: int,
+    is_native: bool,
 ) -> Tensor:
     """The convolution over a map's neighbourhoods or plan.
 
@@ -111,18 +115,20 @@ def _convolve(
         backward: The same pairs seen from the inputs, as a plan where there is one, else as a table; empty for a
             centred kernel.
         identity_tap: See :class:`KernelMap`; -1 for none.
+        is_native: Whether pairs are worked on by the native back end.
     """
     dtype = features.dtype
     features, weight = _computable(features), _computable(weight)
     if neighbourhood:
         out = _convolve_dense(features, weight.flatten(1).t(), num_out, neighbourhood)
     else:
-        out = _convolve_pairs(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
+        convolve = _native().convolve if is_native else _convolve_pairs
+        out = convolve(features, _tap_matrices(weight), Plan(*plan), num_out, identity_tap)
     return out.to(dtype)
 
 
 @_convolve.register_fake
-def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backward, identity_tap: int) -> Tensor:
+def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backward, identity_tap, is_native) -> Tensor:
     return features.new_empty(num_out, weight.shape[0])
 
 
@@ -130,7 +136,7 @@ def _(features: Tensor, weight: Tensor, num_out: int, neighbourhood, plan, backw
     "pointcept::sparse_convolution_backward",
     mutates_args=(),
     schema="(Tensor grad, Tensor features, Tensor weight, Tensor[] neighbourhood, Tensor[] plan, "
-    "Tensor[] backward, int identity_tap, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
+    "Tensor[] backward, int identity_tap, bool is_native, bool needs_features, bool needs_weight) -> (Tensor, Tensor)",
 )
 def _convolve_backward(
     grad: Tensor,
@@ -140,6 +146,7 @@ def _convolve_backward(
     plan: list[Tensor],
     backward: list[Tensor],
     identity_tap: int,
+    is_native: bool,
     needs_features: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -148,11 +155,13 @@ def _convolve_backward(
     features, weight, grad = _computable(features), _computable(weight), _computable(grad.contiguous())
     grad_features, grad_weight = grad.new_empty(0), grad.new_empty(0)
     if needs_features and plan:
-        matrices = [matrix.t() for matrix in _tap_matrices(weight)]
+        convolve = _native().convolve if is_native else _convolve_pairs
+        matrices = _tap_matrices(weight).transpose(1, 2)
         if backward:
-            grad_features = _convolve_pairs(grad, matrices, Plan(*backward), features.shape[0], -1)
+            grad_features = convolve(grad, matrices, Plan(*backward), features.shape[0], -1)
         else:
-            grad_features = _convolve_pairs(grad, matrices[::-1], Plan(*plan), features.shape[0], identity_tap)
+            count = features.shape[0]
+            grad_features = convolve(grad, matrices, Plan(*plan), count, identity_tap, is_mirrored=True)
     elif needs_features:
         matrices = weight.flatten(1, 3).transpose(0, 1)  # (tap, out, in)
         matrices = (matrices if backward else matrices.flip(0)).flatten(0, 1)
@@ -162,13 +171,14 @@ def _convolve_backward(
         if neighbourhood:
             grad_weight = _weight_grad_dense(features, grad, num_taps, neighbourhood)
         else:
-            grad_weight = _weight_grad_pairs(features, grad, num_taps, Plan(*plan), identity_tap)
+            weight_gradient = _native().weight_gradient if is_native else _weight_grad_pairs
+            grad_weight = weight_gradient(features, grad, num_taps, Plan(*plan), identity_tap)
         grad_weight = grad_weight.view(weight.shape)
     return grad_features.to(dtype), grad_weight.to(dtype)
 
 
 @_convolve_backward.register_fake
-def _(grad, features, weight, neighbourhood, plan, backward, identity_tap, needs_features, needs_weight):
+def _(grad, features, weight, neighbourhood, plan, backward, identity_tap, is_native, needs_features, needs_weight):
     return (
         torch.empty_like(features, memory_format=torch.contiguous_format) if needs_features else grad.new_empty(0),
         torch.empty_like(weight, memory_format=torch.contiguous_format) if needs_weight else grad.new_empty(0),
@@ -176,9 +186,9 @@ def _(grad, features, weight, neighbourhood, plan, backward, identity_tap, needs
 
 
 def _keep(ctx, inputs: tuple, output: Tensor) -> None:
-    features, weight, _, neighbourhood, plan, backward, identity_tap = inputs
+    features, weight, _, neighbourhood, plan, backward, *choices = inputs
     ctx.save_for_backward(features, weight, *neighbourhood, *plan, *backward)
-    ctx.lengths, ctx.identity_tap = [len(neighbourhood), len(plan), len(backward)], identity_tap
+    ctx.lengths, ctx.choices = [len(neighbourhood), len(plan), len(backward)], choices
 
 
 def _gradients(ctx, grad: Tensor) -> tuple:
@@ -186,9 +196,9 @@ def _gradients(ctx, grad: Tensor) -> tuple:
     rest = iter(rest)
     lists = [list(itertools.islice(rest, length)) for length in ctx.lengths]  # neighbourhood, plan, backward
     needs = tuple(ctx.needs_input_grad[:2])
-    gradients = _convolve_backward(grad, features, weight, *lists, ctx.identity_tap, needs[0], needs[1])
+    gradients = _convolve_backward(grad, features, weight, *lists, *ctx.choices, *needs)
     asked = tuple(gradient if is_needed else None for gradient, is_needed in zip(gradients, needs))
-    return *asked, None, *([None] * length for length in ctx.lengths), None
+    return *asked, None, *([None] * length for length in ctx.lengths), *(None for _ in ctx.choices)
 
 
 _convolve.register_autograd(_gradients, setup_context=_keep)
@@ -199,13 +209,20 @@ def _computable(values: Tensor) -> Tensor:
     return values.float() if values.device.type == "cpu" and values.element_size() == 2 else values
 
 
-def _tap_matrices(weight: Tensor) -> list[Tensor]:
-    """The (in, out) matrix of each tap, as views."""
-    return list(weight.reshape(weight.shape[0], -1, weight.shape[-1]).permute(1, 2, 0).unbind(0))
+def _native() -> ModuleType:
+    return SPARSE.load("native")
 
 
-def _convolve_pairs(features: Tensor, matrices: list[Tensor], plan: Plan, num_out: int, identity_tap: int) -> Tensor:
-    channels_out = matrices[0].shape[1]
+def _tap_matrices(weight: Tensor) -> Float[Tensor, "K C_in C_out"]:
+    """The matrix of each tap, as a view."""
+    return weight.reshape(weight.shape[0], -1, weight.shape[-1]).permute(1, 2, 0)
+
+
+def _convolve_pairs(
+    features: Tensor, matrices: Tensor, plan: Plan, num_out: int, identity_tap: int, *, is_mirrored: bool = False
+) -> Tensor:
+    channels_out = matrices.shape[2]
+    matrices = matrices.unbind(0)[::-1] if is_mirrored else matrices.unbind(0)
     features = features.contiguous()
     out = features.new_empty(num_out, channels_out)
     most = int(plan.counts.sum(1).max()) if plan.counts.shape[0] else 0
