@@ -2,6 +2,7 @@ import dataclasses
 import logging
 import math
 import re
+import time
 
 import numpy as np
 import plyfile
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 from toy_experiment import ToyDataset, ToyEvaluator, ToyModel, run, toy_config
 
 from pointcept.datasets import collate
@@ -18,6 +20,7 @@ from pointcept.engines.hooks import (
     CheckpointLoader,
     CheckpointSaver,
     EvaluationHook,
+    Hook,
     InformationWriter,
     IterationTimer,
     MeshWriter,
@@ -90,6 +93,20 @@ def test_panels_are_taken_from_the_evaluation_and_written_once_per_set(tmp_path)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     assert [event.step for event in events.Images("panels/scene0-view0")] == [2, 4]
     assert trainer.outputs["Pictures"] == tmp_path / "panels"
+
+
+def test_events_are_on_disk_before_a_checkpoint_is(tmp_path, monkeypatch):
+    class Checkpoint(Hook):
+        def after_step(self):
+            self.trainer.state_dict()
+            events = EventAccumulator(str(tmp_path)).Reload()
+            assert events.Scalars("params/lr")[-1].step == self.trainer.step
+
+    write = RecordWriter.write
+    monkeypatch.setattr(RecordWriter, "write", lambda writer, data: (time.sleep(0.02), write(writer, data)))
+    trainer = make_trainer(tmp_path, [TensorBoardWriter(), Checkpoint()])
+    trainer.train()
+    assert trainer.step == 4
 
 
 def test_panels_at_intervals_include_the_last_evaluation(tmp_path):

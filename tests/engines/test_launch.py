@@ -32,8 +32,10 @@ def work(folder, outcome):
         raise ValueError("the second process fails")
     if outcome == "stop":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(Path(folder, f"stopped {distributed.get_rank()}").touch()))
-        distributed.barrier()
+        Path(folder, f"ready {distributed.get_rank()}").touch()
         if distributed.get_rank() == 0:
+            while not Path(folder, "ready 1").exists():  # not a barrier, which the other process might still be in
+                time.sleep(0.01)
             os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(300)
 

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -23,7 +24,7 @@ class TensorBoardWriter(Hook):
     """Writes every loss term (``train_batch/``), ``params/lr``, the figures of evaluations (``val/``) and pictures.
 
     The steps are optimizer steps. A resumed run first removes the events after its checkpoint, so that no step occurs
-    twice.
+    twice; those before it are on disk when the checkpoint is, so that none is missing.
     """
 
     def __init__(self) -> None:
@@ -74,6 +75,12 @@ class TensorBoardWriter(Hook):
         self._write_records()
         if self._writer is not None:
             self._writer.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing, once all events so far are on disk."""
+        if self._writer is not None:
+            self._writer.flush()
+        return {}
 
     def _write_records(self) -> None:
         if self._writer is None:
