@@ -1,8 +1,8 @@
 """Sparse convolution on a CPU by ``native.c``, compiled for this machine when it is first asked for.
 
 Importing this module compiles it, which takes a second or two, and keeps the library in the user's cache folder
-(``$XDG_CACHE_HOME`` or ``~/.cache``, ``pointcept``). The compiler is ``$CC``, else cc, gcc or clang. Where there is
-none, or it fails, the import says so by an ``ImportError``, and plain torch computes instead. Threads are those of
+(``$XDG_CACHE_HOME`` or ``~/.cache``, ``pointcept``). The compiler is ``$CC``, else gcc or cc. Where there is none, or
+it fails, the import says so by an ``ImportError``, and plain torch computes instead. Threads are those of
 torch's own OpenMP, so that the two never compete.
 """
 
@@ -191,7 +191,7 @@ def _compiler() -> list[str]:
     if sys.platform != "linux":
         raise ImportError(f"native.c must be compiled on Linux: this is {sys.platform}. Plain torch computes instead.")
     chosen = os.environ.get("CC", "").split()
-    names = [chosen[0]] if chosen else ["cc", "gcc", "clang"]
+    names = [chosen[0]] if chosen else ["gcc", "cc"]
     found = next((name for name in names if shutil.which(name)), None)
     if found is None:
         raise ImportError(f"native.c needs a C compiler: found none of {', '.join(names)}. Install gcc, or set CC.")
