@@ -1,5 +1,6 @@
 """The compiled sparse convolution against its definition and plain torch, and what is said where it cannot be made."""
 
+import errno
 import os
 import platform
 import stat
@@ -183,13 +184,14 @@ def test_what_is_said_where_it_cannot_be_compiled(tmp_path, monkeypatch):
         native.build(tmp_path)
 
 
-def test_a_cache_that_cannot_be_written_does_without(monkeypatch, tmp_path):
+@pytest.mark.parametrize("error", [PermissionError(), OSError(errno.EROFS, "Read-only file system")])
+def test_a_cache_that_cannot_be_written_does_without(monkeypatch, tmp_path, error):
     build, folders = native.build, []
 
     def refuse_first(folder):
         folders.append(folder)
         if len(folders) == 1:
-            raise PermissionError
+            raise error
         return build(folder)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

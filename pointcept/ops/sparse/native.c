@@ -72,13 +72,14 @@ static inline __attribute__((always_inline)) void tile(int rows, int64_t depth, 
 // As `tile`, for any number of rows up to TILE_ROWS.
 static void multiply(int64_t rows, int64_t depth, const float *a, int64_t row_step, int64_t step, const float *b,
                      float *const *out, int64_t column, int64_t width, int adds) {
-    enum { SOME = TILE_ROWS / 3 ? TILE_ROWS / 3 : 1 };
+    enum { SOME = TILE_ROWS / 3 };
     if (rows == TILE_ROWS) {
         tile(TILE_ROWS, depth, a, row_step, step, b, out, column, width, adds);
         return;
     }
     int64_t r = 0;
-    for (; r + SOME <= rows; r += SOME) tile(SOME, depth, a + r * row_step, row_step, step, b, out + r, column, width, adds);
+    for (; r + SOME <= rows; r += SOME)
+        tile(SOME, depth, a + r * row_step, row_step, step, b, out + r, column, width, adds);
     for (; r < rows; r++) tile(1, depth, a + r * row_step, row_step, step, b, out + r, column, width, adds);
 }
 

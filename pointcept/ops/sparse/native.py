@@ -43,11 +43,11 @@ class Library:
 
     def __init__(self, path: Path):
         self._functions = ctypes.CDLL(str(path))
+        kinds = {"p": _POINTER, "c": _COUNT}
         for function, arguments in (
             (self._functions.sparse_convolution, "pcpccc" + "pppcccc" + "ppcc"),
             (self._functions.sparse_weight_gradient, "pcpc" + "pppcccc" + "pp"),
         ):
-            kinds = {"p": _POINTER, "c": _COUNT}
             function.argtypes = [*(kinds[letter] for letter in arguments), ctypes.c_int]
             function.restype = None
         names = ("tile_rows", "tile_columns", "pairs_at_once")
@@ -223,10 +223,11 @@ def _cpu() -> Iterator[str]:
 def _load() -> Library:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        return Library(build(cache / "pointcept"))
-    except PermissionError:
+        path = build(cache / "pointcept")
+    except OSError:  # not permitted, read-only, or full
         with tempfile.TemporaryDirectory() as folder:  # a loaded library needs its file no longer
             return Library(build(Path(folder)))
+    return Library(path)
 
 
 _LIBRARY = _load()
