@@ -38,6 +38,7 @@ EXTRAS = {
         "ruff>=0.9",
         "playwright>=1.45",
         "laspy[lazrs]>=2.5",
+        "matplotlib>=3.8",
         "transformers>=4.45",
     ],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5"],

@@ -56,7 +56,8 @@ class Preset:
         steps: Optimizer steps of fine-tuning.
         probe_steps: Optimizer steps of a linear probe.
         teacher_size: Height and width at which the teacher sees a frame, pixels.
-        ladder: Lengths of fine-tuning and of training from scratch, times ``steps``: how much a longer one helps.
+        ladder: Lengths of fine-tuning and of training from scratch, times ``steps``, by the name of the backbone: how
+            much a longer one helps.
         lr: Largest learning rate of training from scratch, by the name of the backbone.
         finetuning_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
         probe_lr: That of linear probes.
@@ -77,7 +78,7 @@ class Preset:
     point_max: int | None
     steps: int
     probe_steps: int
-    ladder: tuple[float, ...]
+    ladder: Mapping[str, tuple[float, ...]]
     lr: Mapping[str, float]
     finetuning_lr: float = 1e-3
     probe_lr: float = 1e-2
@@ -121,7 +122,7 @@ PRESETS = {
         point_max=4000,
         steps=1200,
         probe_steps=600,
-        ladder=(4.0, 6.0),
+        ladder={"spunet": (4.0, 6.0), "ptv3": (2.0, 4.0)},  # the transformer converges sooner
         lr={"spunet": 1e-2, "ptv3": 1e-3},
     ),
     "full": Preset(
@@ -142,7 +143,7 @@ PRESETS = {
         point_max=None,
         steps=250,
         probe_steps=100,
-        ladder=(1.0, 2.0),
+        ladder={"spunet": (1.0, 2.0), "ptv3": (1.0, 2.0)},
         lr={"spunet": 2e-3, "ptv3": 2e-3},
         num_worker=4,
     ),
@@ -299,7 +300,7 @@ class Plan:
 
     def transfers(self, backbone: str, labels: Labels, method: str, seed: int, pretraining: int) -> list[Run]:
         """The runs of one method, from the pre-training of this number: one for each length."""
-        lengths = (1.0,) if method.endswith("_probe") else self.preset.ladder
+        lengths = (1.0,) if method.endswith("_probe") else self.preset.ladder[backbone]
         return [self.transfer(backbone, labels, method, seed, pretraining, length) for length in lengths]
 
     def transfer(

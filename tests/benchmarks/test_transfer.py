@@ -25,7 +25,7 @@ TINY = dataclasses.replace(
     num_val=1,
     frame_size=(24, 32),
     num_frames=8,
-    ladder=(1.0, 2.0),
+    ladder={"spunet": (1.0, 2.0), "ptv3": (1.0, 3.0)},
     steps=10,
     lr={"spunet": 4e-3, "ptv3": 2e-3},
     finetuning_lr=3e-3,
@@ -46,6 +46,7 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     pretraining = plan.pretraining(backbone, 0)
     few = Labels("20pts", 1.0, 20)
     trainings = [run for method in METHODS for run in plan.transfers(backbone, few, method, 2, 0)]
+    assert {run.length for run in trainings if run.method == "scratch"} == set(TINY.ladder[backbone])
     runs = [pretraining, *trainings, plan.pretraining(backbone, 0, taught=True)]
     assert len({run.folder for run in runs}) == len(runs) == 2 + len(METHODS) + 3  # three of them at two lengths
     settings = {run.folder: validate_config(load_config(run.config, run.overrides)) for run in runs}
