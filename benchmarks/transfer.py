@@ -28,6 +28,8 @@ from benchmarks.transfer_plan import (
 from benchmarks.transfer_report import Result, plot, summarize, table
 from pointcept.utils.files import write_text
 
+_TARGETS = {"": "", "taught_": " with a teacher", "labelled_": " with all labels"}
+
 
 def run_all(
     plan: Plan,
@@ -102,11 +104,11 @@ def report(plan: Plan, results: Sequence[Result]) -> str:
     lines = []
     for result in results:
         if result.method.endswith("pretraining"):
-            found, teacher = result.figures, " with a teacher" if is_taught(result.method) else ""
+            found, kind = result.figures, result.method.removesuffix("pretraining")
             lines.append(
-                f"Pre-training {result.backbone}{teacher}, seed {result.seed}: {plan.rays(found['steps']):,} rays, "
-                f"{found['steps']} steps, {found['seconds']:.0f} s; PSNR {found['psnr']:.2f} dB, depth abs. rel. "
-                f"{found['abs_rel']:.3f} on views of held-out rooms."
+                f"Pre-training {result.backbone}{_TARGETS[kind]}, seed {result.seed}: "
+                f"{plan.rays(found['steps']):,} rays, {found['steps']} steps, {found['seconds']:.0f} s; "
+                f"PSNR {found['psnr']:.2f} dB, depth abs. rel. {found['abs_rel']:.3f} on views of held-out rooms."
             )
     rows = summarize(results)
     text = "\n".join([*lines, "", table(rows)])

@@ -17,14 +17,20 @@ from pointcept.datasets.synthetic import RoomSettings, ensure_synthetic_rooms
 from pointcept.registry import DATASETS, MODELS, build
 
 PRETRAINING, SEGMENTATION = "demo/pretrain-ponder-spunet", "demo/semseg-spunet"
-METHODS = ("scratch", "pretrained", "random_probe", "pretrained_probe", "taught", "taught_probe")
+METHODS = (
+    *("scratch", "pretrained", "random_probe", "pretrained_probe"),
+    *("taught", "taught_probe"),  # from a pre-training by a teacher's features as well
+    *("labelled", "labelled_probe"),  # from one by the classes of all views as well: what labels could give at most
+)
 CHECKPOINT = Path("model/model_last.pth")
 # One linear layer on the features of all resolutions, which need not have one scale.
 _HEAD = ("model.normalize_features=True", "model.hyper_column=True")
-# A teacher's features should be learnt first of all, and by the backbone, not by the network behind it: that is then
-# one convolution, wide enough for them. Rays are sampled around the measured surfaces, which is cheap.
+# A teacher's features or classes should be learnt first of all, and by the backbone, not by the network behind it: that
+# is then one convolution, wide enough for them. Rays are sampled around the measured surfaces, which is cheap.
 _TAUGHT_WEIGHTS = {"ColorLoss": 1.0, "SDFLoss": 1.0}
-_TEACHER_WEIGHT, _TAUGHT_CHANNELS = 20.0, 64
+_TAUGHT_CHANNELS = 64
+_TEACHER_LOSS = {"type": "FeatureCosineLoss", "weight": 20.0}
+_CLASS_LOSS = {"type": "SemanticLoss", "weight": 4.0, "num_classes": 20}
 _TAUGHT_SAMPLER = {
     "type": "DepthGuidedSampler",
     "num_band": 10,
@@ -176,7 +182,8 @@ class Run:
         seed: Of everything random but the data.
         backbone: Its name in the preset.
         labels: Which labels it uses; empty for a pre-training.
-        method: One of ``METHODS``, or ``"pretraining"`` or ``"taught_pretraining"``.
+        method: One of ``METHODS``, or a pre-training: ``"pretraining"``, ``"taught_pretraining"`` or
+            ``"labelled_pretraining"``.
         length: Steps, times those of the preset.
         start: The run from whose last checkpoint it starts, or None.
     """
@@ -221,29 +228,27 @@ class Plan:
         self._dataset["data_root"] = str(data_root.absolute())
         self._scenes = list_scenes(data_root, "train")
 
-    def pretraining(self, backbone: str, seed: int, *, taught: bool = False) -> Run:
-        """The pre-training of a backbone by rendering, without labels; ``taught``: of a teacher's features as well."""
+    def pretraining(self, backbone: str, seed: int, method: str = "pretrained") -> Run:
+        """The pre-training of a backbone by rendering that a method starts from.
+
+        Args:
+            backbone: Its name in the preset.
+            seed: Of the run.
+            method: ``"pretrained"``: the target are the images; ``"taught"``: a teacher's features as well;
+                ``"labelled"``: the classes of all scenes' views as well, the only one of the three to use labels
+                (PonderV2's supervised variant, arXiv 2310.08586).
+        """
         preset = self.preset
         train, val = self._data(PRETRAINING, "train"), self._data(PRETRAINING, "val")
-        train |= {"num_views": preset.num_views, "segment_key": None}
+        train |= {"num_views": preset.num_views, "segment_key": "segment20" if method == "labelled" else None}
         train["loop"] = _loop(preset.pretraining_steps, preset.batch_size, len(self._scenes))
         val |= {"num_views": 1, "segment_key": None}
         overrides = []
-        if taught:
+        if method == "taught":
             train["transform"] = [{"type": "LoadFeatureMaps", "folder": str(self._features)}, *train["transform"]]
-            losses = load_config(PRETRAINING).to_plain()["model"]["losses"]
-            losses = [loss | {"weight": _TAUGHT_WEIGHTS.get(loss["type"], loss["weight"])} for loss in losses]
-            losses.append({"type": "FeatureCosineLoss", "weight": _TEACHER_WEIGHT})
-            overrides = [
-                f"model.teacher={self.teacher()!r}",
-                f"model.losses={losses!r}",
-                f"model.encoder.projection.channels={(_TAUGHT_CHANNELS,)}",
-                f"model.encoder.projection.out_channels={_TAUGHT_CHANNELS}",
-                f"model.renderer.field.in_channels={_TAUGHT_CHANNELS}",
-                f"model.renderer.field.hidden_channels={_TAUGHT_CHANNELS}",
-                f"model.renderer.field.feature_channels={CHANNELS}",
-                f"model.renderer.sampler={_TAUGHT_SAMPLER!r}",
-            ]
+            overrides = [f"model.teacher={self.teacher()!r}", *_meaningful(_TEACHER_LOSS, CHANNELS)]
+        elif method == "labelled":
+            overrides = _meaningful(_CLASS_LOSS, _CLASS_LOSS["num_classes"])
         overrides = (
             f"data={ {'train': train, 'val': val}!r}",
             f"model.encoder.backbone={dict(preset.backbones[backbone])!r}",
@@ -253,8 +258,8 @@ class Plan:
             *overrides,
             *self._common({"type": "RenderingEvaluator"}, saves=True),
         )
-        folder = _pretraining_folder(backbone, seed, taught)
-        return Run(folder, PRETRAINING, overrides, seed, backbone, "", _pretraining_method(taught))
+        name = "pretraining" if method == "pretrained" else f"{method}_pretraining"
+        return Run(f"{name}-{backbone}-seed{seed}", PRETRAINING, overrides, seed, backbone, "", name)
 
     def cache_teacher(self) -> None:
         """Writes the teacher's features of all frames, where they are not there yet."""
@@ -320,7 +325,7 @@ class Plan:
         elif is_probe:
             lr = preset.probe_lr
             if method != "random_probe":
-                start = self.pretraining(backbone, pretraining, taught=is_taught(method))
+                start = self.pretraining(backbone, pretraining, method.removesuffix("_probe"))
         else:
             lr = preset.finetuning_lr
             start = self.transfer(backbone, labels, f"{method}_probe", seed, pretraining)
@@ -392,12 +397,19 @@ class Plan:
         return data
 
 
-def _pretraining_method(taught: bool) -> str:
-    return "taught_pretraining" if taught else "pretraining"
-
-
-def _pretraining_folder(backbone: str, seed: int, taught: bool) -> str:
-    return f"{_pretraining_method(taught)}-{backbone}-seed{seed}"
+def _meaningful(loss: Mapping[str, Any], channels: int) -> list[str]:
+    """Overrides that have a pre-training learn, with this loss, features of so many channels."""
+    losses = load_config(PRETRAINING).to_plain()["model"]["losses"]
+    losses = [found | {"weight": _TAUGHT_WEIGHTS.get(found["type"], found["weight"])} for found in losses]
+    return [
+        f"model.losses={[*losses, dict(loss)]!r}",
+        f"model.encoder.projection.channels={(_TAUGHT_CHANNELS,)}",
+        f"model.encoder.projection.out_channels={_TAUGHT_CHANNELS}",
+        f"model.renderer.field.in_channels={_TAUGHT_CHANNELS}",
+        f"model.renderer.field.hidden_channels={_TAUGHT_CHANNELS}",
+        f"model.renderer.field.feature_channels={channels}",
+        f"model.renderer.sampler={_TAUGHT_SAMPLER!r}",
+    ]
 
 
 def is_taught(method: str) -> bool:

@@ -12,12 +12,16 @@ TITLES = {
     "pretrained_probe": "pre-trained, linear probe",
     "taught": "pre-trained with a teacher, fine-tuned",
     "taught_probe": "pre-trained with a teacher, linear probe",
+    "labelled": "pre-trained with all labels, fine-tuned",
+    "labelled_probe": "pre-trained with all labels, linear probe",
 }
 _REFERENCES = {
     "pretrained": "scratch",
     "pretrained_probe": "random_probe",
     "taught": "scratch",
     "taught_probe": "random_probe",
+    "labelled": "scratch",
+    "labelled_probe": "random_probe",
 }
 _COLORS = {
     "scratch": "tab:gray",
@@ -26,6 +30,8 @@ _COLORS = {
     "pretrained_probe": "tab:cyan",
     "taught": "tab:red",
     "taught_probe": "tab:orange",
+    "labelled": "tab:green",
+    "labelled_probe": "tab:olive",
 }
 
 
@@ -36,7 +42,7 @@ class Result:
     Attributes:
         backbone: Its name.
         labels: Name of the setting of labels.
-        method: One of ``METHODS``, or ``"pretraining"`` or ``"taught_pretraining"``.
+        method: One of ``METHODS``, or a pre-training.
         length: Steps, times those of the preset.
         seed: Its seed.
         figures: ``mIoU`` (0..1), ``steps``, ``seconds`` and others.
@@ -169,7 +175,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     for axis, backbone in zip(axes[0], backbones, strict=True):
         for offset, method in enumerate(TITLES):
             found = [best(rows, backbone, label, method) for label in labels]
-            place = [i + 0.06 * (offset - 2.5) for i, row in enumerate(found) if row is not None]
+            place = [i + 0.06 * (offset - (len(TITLES) - 1) / 2) for i, row in enumerate(found) if row is not None]
             found = [row for row in found if row is not None]
             if found:
                 mean, spread = [row.miou for row in found], [row.spread for row in found]

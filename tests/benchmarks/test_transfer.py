@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from benchmarks import transfer, transfer_plan
 from benchmarks.packaged_teacher import TEACHER
-from benchmarks.transfer_plan import CHECKPOINT, METHODS, PRESETS, Labels, Plan, Run, label_settings
+from benchmarks.transfer_plan import CHECKPOINT, METHODS, PRESETS, Labels, Plan, label_settings
 from benchmarks.transfer_report import Result, best, plot, summarize, table
 from pointcept.config import load_config, validate_config
 from pointcept.datasets.collate import collate
@@ -47,8 +47,9 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     few = Labels("20pts", 1.0, 20)
     trainings = [run for method in METHODS for run in plan.transfers(backbone, few, method, 2, 0)]
     assert {run.length for run in trainings if run.method == "scratch"} == set(TINY.ladder[backbone])
-    runs = [pretraining, *trainings, plan.pretraining(backbone, 0, taught=True)]
-    assert len({run.folder for run in runs}) == len(runs) == 2 + len(METHODS) + 3  # three of them at two lengths
+    others = {method: plan.pretraining(backbone, 0, method) for method in ("taught", "labelled")}
+    runs = [pretraining, *trainings, *others.values()]
+    assert len({run.folder for run in runs}) == len(runs) == 3 + len(METHODS) + 4  # four of them at two lengths
     settings = {run.folder: validate_config(load_config(run.config, run.overrides)) for run in runs}
     first = settings[pretraining.folder]
     assert first.data["train"]["segment_key"] is None and first.data["val"]["segment_key"] is None  # no labels at all
@@ -56,7 +57,7 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     for run in trainings:
         found = settings[run.folder]
         is_probe, stem = run.method.endswith("_probe"), run.method.removesuffix("_probe")
-        source = {"pretrained": pretraining.folder, "taught": runs[-1].folder}.get(stem)
+        source = {"pretrained": pretraining.folder, **{name: one.folder for name, one in others.items()}}.get(stem)
         if source and not is_probe:
             source = f"{backbone}-20pts-{stem}_probe-x1-seed2"  # of the same seed
         assert found.weight == (source and str(plan.folder / source / CHECKPOINT))
@@ -72,31 +73,37 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
-def test_a_teacher_adds_its_term_and_puts_the_work_into_the_backbone(plan):
-    plain, taught = (load_config(run.config, run.overrides).to_plain() for run in both_pretrainings(plan))
-    assert taught["model"].pop("teacher")["name"] == TEACHER and plain["model"].pop("teacher", None) is None
+@pytest.mark.parametrize("method", ["taught", "labelled"])
+def test_a_teacher_or_classes_add_a_term_and_put_the_work_into_the_backbone(plan, method):
+    plain, taught = (
+        load_config(run.config, run.overrides).to_plain()
+        for run in (plan.pretraining("spunet", 0), plan.pretraining("spunet", 0, method))
+    )
+    assert plain["model"].pop("teacher", None) is None and plain["data"]["train"]["segment_key"] is None
     *losses, feature = taught["model"].pop("losses")
-    assert feature == {"type": "FeatureCosineLoss", "weight": 20.0}
+    if method == "taught":
+        assert taught["model"].pop("teacher")["name"] == TEACHER
+        assert taught["data"]["train"]["transform"].pop(0)["type"] == "LoadFeatureMaps"
+        assert feature == {"type": "FeatureCosineLoss", "weight": 20.0}
+    else:
+        assert feature == {"type": "SemanticLoss", "weight": 4.0, "num_classes": 20}
+        assert taught["data"]["train"].pop("segment_key") == "segment20"
+        plain["data"]["train"].pop("segment_key")
     weights = {loss["type"]: loss.pop("weight") for loss in plain["model"]["losses"]}
     taught_weights = {loss["type"]: loss.pop("weight") for loss in losses}
     assert taught_weights == weights | {"ColorLoss": 1.0, "SDFLoss": 1.0}
     assert losses == plain["model"].pop("losses")
     projection, field = taught["model"]["encoder"].pop("projection"), taught["model"]["renderer"].pop("field")
     assert (projection["channels"], projection["out_channels"], field["in_channels"]) == ((64,), 64, 64)
-    assert field["feature_channels"] == 112
+    assert field["feature_channels"] == (112 if method == "taught" else 20)
     plain["model"]["encoder"].pop("projection"), plain["model"]["renderer"].pop("field")
     assert taught["model"]["renderer"].pop("sampler")["unmeasured"] == plain["model"]["renderer"].pop("sampler")
-    assert taught["data"]["train"]["transform"].pop(0)["type"] == "LoadFeatureMaps"
     assert taught == plain
-
-
-def both_pretrainings(plan: Plan) -> list[Run]:
-    return [plan.pretraining("spunet", 0), plan.pretraining("spunet", 0, taught=True)]
 
 
 def test_the_features_that_are_cached_are_those_that_the_taught_pretraining_reads(plan):
     plan.cache_teacher()
-    _, run = both_pretrainings(plan)
+    run = plan.pretraining("spunet", 0, "taught")
     settings = validate_config(load_config(run.config, run.overrides))
     dataset = build(settings.data["train"], "data.train", DATASETS)
     cameras = collate([dataset[0]]).cameras
@@ -195,6 +202,9 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
     assert (plan.folder / "table.md").read_text().strip() in text
     assert "Pre-training spunet with a teacher, seed 1:" in transfer.report(
         plan, transfer.run_all(plan, ["spunet"], settings, ["taught"], seeds=2, pretrainings=2, jobs=1)
+    )
+    assert "Pre-training spunet with all labels, seed 0:" in transfer.report(
+        plan, transfer.run_all(plan, ["spunet"], settings, ["labelled"], seeds=1, pretrainings=1, jobs=1)
     )
     done.clear()
     transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
