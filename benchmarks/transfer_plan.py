@@ -64,7 +64,8 @@ class Preset:
         teacher_size: Height and width at which the teacher sees a frame, pixels.
         ladder: Lengths of fine-tuning and of training from scratch, times ``steps``, by the name of the backbone: how
             much a longer one helps.
-        lr: Largest learning rate of training from scratch, by the name of the backbone.
+        lr: Largest learning rate of training from scratch, by the name of the backbone, with all labels of scenes.
+        few_points_lr: The same with few labelled points of each scene, whose gradients are noisier.
         finetuning_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
         probe_lr: That of linear probes.
         num_worker: Loading processes of a run.
@@ -86,6 +87,7 @@ class Preset:
     probe_steps: int
     ladder: Mapping[str, tuple[float, ...]]
     lr: Mapping[str, float]
+    few_points_lr: Mapping[str, float]
     finetuning_lr: float = 1e-3
     probe_lr: float = 1e-2
     teacher_size: tuple[int, int] = (384, 512)
@@ -130,6 +132,7 @@ PRESETS = {
         probe_steps=600,
         ladder={"spunet": (4.0, 6.0), "ptv3": (2.0, 4.0)},  # the transformer converges sooner
         lr={"spunet": 1e-2, "ptv3": 1e-3},
+        few_points_lr={"spunet": 3e-3, "ptv3": 1e-3},
     ),
     "full": Preset(
         num_train=400,
@@ -151,6 +154,7 @@ PRESETS = {
         probe_steps=100,
         ladder={"spunet": (1.0, 2.0), "ptv3": (1.0, 2.0)},
         lr={"spunet": 2e-3, "ptv3": 2e-3},
+        few_points_lr={"spunet": 2e-3, "ptv3": 2e-3},
         num_worker=4,
     ),
 }
@@ -321,7 +325,7 @@ class Plan:
         steps = preset.probe_steps if is_probe else round(preset.steps * length)
         start = None
         if method == "scratch":
-            lr = preset.lr[backbone]
+            lr = (preset.lr if labels.points is None else preset.few_points_lr)[backbone]
         elif is_probe:
             lr = preset.probe_lr
             if method != "random_probe":

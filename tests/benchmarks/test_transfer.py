@@ -28,6 +28,7 @@ TINY = dataclasses.replace(
     ladder={"spunet": (1.0, 2.0), "ptv3": (1.0, 3.0)},
     steps=10,
     lr={"spunet": 4e-3, "ptv3": 2e-3},
+    few_points_lr={"spunet": 5e-3, "ptv3": 6e-3},
     finetuning_lr=3e-3,
     probe_lr=1e-2,
     teacher_size=(32, 48),
@@ -68,8 +69,10 @@ def test_every_run_has_a_whole_config_of_its_own(plan, backbone):
         assert found.model["backbone"] == dict(TINY.backbones[backbone])
         steps = found.data["train"]["loop"] * 5 // 2
         assert steps == (TINY.probe_steps if is_probe else 10 * run.length)
-        rate = 1e-2 if is_probe else TINY.lr[backbone] if run.method == "scratch" else 3e-3
+        rate = 1e-2 if is_probe else TINY.few_points_lr[backbone] if run.method == "scratch" else 3e-3
         assert found.optimizer["lr"] == found.scheduler["max_lr"] == rate
+    whole = plan.transfer(backbone, Labels("40%", 0.4), "scratch", 0, 0)
+    assert load_config(whole.config, whole.overrides).to_plain()["optimizer"]["lr"] == TINY.lr[backbone]
     assert settings[runs[1].folder].model["backbone"] == first.model["encoder"]["backbone"]
 
 
