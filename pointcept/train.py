@@ -21,21 +21,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         config = load_config(options.config_file, options.options)
         validate_config(config)
-        if options.machine_rank == 0 and os.environ.get("RANK", "0") == "0":
+        makes_folder = options.machine_rank == 0 and os.environ.get("RANK", "0") == "0"
+        if makes_folder:
             prepare_experiment(config, overwrite=options.overwrite)
     except (ValueError, TypeError, OSError) as error:
         sys.exit(f"error: {error}")
 
     from pointcept.engines.launch import default_num_processes, launch  # after the checks, which need not wait for it
 
-    launch(
-        train,
-        (config.to_plain(),),
-        num_processes=options.num_gpus or default_num_processes(),
-        num_machines=options.num_machines,
-        machine_rank=options.machine_rank,
-        dist_url=options.dist_url,
-    )
+    try:
+        launch(
+            train,
+            (config.to_plain(),),
+            num_processes=options.num_gpus or default_num_processes(),
+            num_machines=options.num_machines,
+            machine_rank=options.machine_rank,
+            dist_url=options.dist_url,
+        )
+    except BaseException:
+        if makes_folder:
+            _discard_unused(Path(config.save_path))
+        raise
 
 
 def train(config: dict[str, Any]) -> None:
@@ -69,6 +75,12 @@ def prepare_experiment(config: Config, overwrite: bool = False) -> None:
         shutil.rmtree(folder)
     (folder / "model").mkdir(parents=True)
     dump_config(config, folder / "config.py")
+
+
+def _discard_unused(folder: Path) -> None:
+    """Deletes an experiment of which there is only the config: it never began, and its name is free again."""
+    if {str(entry.relative_to(folder)) for entry in folder.rglob("*")} == {"config.py", "model"}:
+        shutil.rmtree(folder)
 
 
 def _require_checkpoint(path: Path) -> None:

@@ -23,6 +23,8 @@ Usage: sh scripts/test.sh -n NAME -d DATASET [flags] [--options KEY=VALUE ...]
   --machine-rank RANK   number of this machine, from 0 (default: $SLURM_NODEID, or 0)
   --dist-url URL        tcp://host:port of machine 0
   --options KEY=VALUE   values that replace those of the config, such as test.inference.max_fragments=4
+
+Paths in a config that are not absolute, such as data_root, start at the repository's folder.
 END
 }
 

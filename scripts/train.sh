@@ -24,6 +24,8 @@ Usage: sh scripts/train.sh -c CONFIG [-n NAME] [flags] [--options KEY=VALUE ...]
   --machine-rank RANK   number of this machine, from 0 (default: $SLURM_NODEID, or 0)
   --dist-url URL        tcp://host:port of machine 0
   --options KEY=VALUE   values that replace those of the config, such as epoch=10 optimizer.lr=0.001
+
+Paths in a config that are not absolute, such as data_root, start at the repository's folder.
 END
 }
 

@@ -17,8 +17,12 @@ class TrainTestNet:
 
 @DATASETS.register()
 class TrainTestDataset:
-    def __init__(self) -> None:
-        pass
+    """Fails, after writing a file."""
+
+    def __init__(self, written: str = "") -> None:
+        if written:
+            Path(written).write_text("{}")
+        raise FileNotFoundError("no data")
 
 
 @pytest.fixture
@@ -97,3 +101,18 @@ def test_a_wrong_config_ends_the_command_with_one_line(config: Config, options: 
         main(["--config-file", str(source), "--options", *options])
     assert str(caught.value).startswith(message)
     assert not Path(config.save_path).exists()
+
+
+def test_a_run_that_cannot_begin_leaves_its_name_free(config: Config) -> None:
+    source = Path(config.save_path).parent / "config.py"
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="no data"):
+            main(["--config-file", str(source), "--num-gpus", "1"])
+        assert not Path(config.save_path).exists()
+
+
+def test_a_run_that_fails_later_keeps_what_it_wrote(config: Config) -> None:
+    source, written = Path(config.save_path).parent / "config.py", Path(config.save_path) / "metrics.json"
+    with pytest.raises(FileNotFoundError, match="no data"):
+        main(["--config-file", str(source), "--num-gpus", "1", "--options", f"data.train.written='{written}'"])
+    assert written.is_file() and (Path(config.save_path) / "config.py").is_file()

@@ -104,8 +104,8 @@ def list_scenes(data_root: Path, split: str, depth: int = 1) -> list[Path]:
         scenes = [entry for entry in sorted(path.glob("/".join(["[!.]*"] * depth))) if _is_scene(entry)]
     else:
         raise FileNotFoundError(
-            f"split must be a folder or a JSON list in data_root: {path} does not exist. {_content(data_root)}"
-            "Correct split or data_root, or convert the data set first."
+            f"split must be a folder or a JSON list in data_root: {path.absolute()} does not exist. "
+            f"{_content(data_root.absolute())}Correct split or data_root, or convert the data set first."
         )
     if not scenes:
         raise ValueError(

@@ -170,8 +170,8 @@ def _kitti_sweeps(sequences: Path, split: str) -> list[Path]:
         folder = sequences / name / "velodyne"
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"Split {split!r} needs sequence {name}: {folder} does not exist. Complete the data, correct "
-                "data_root, or name the sequences that are there as split."
+                f"Split {split!r} needs sequence {name}: {folder.absolute()} does not exist. Complete the data, "
+                "correct data_root, or name the sequences that are there as split."
             )
         found = sorted(folder.glob("*.bin"))
         if not found:

@@ -147,7 +147,8 @@ def list_clouds(data_root: Path, split: str, label_file: str | None = None) -> l
         clouds = sorted(entry for entry in path.iterdir() if _is_cloud(entry) and entry not in labels)
     else:
         raise FileNotFoundError(
-            f"split must be a folder or a list in data_root: {path} does not exist. Correct split or data_root."
+            f"split must be a folder or a list in data_root: {path.absolute()} does not exist. Correct split or "
+            "data_root."
         )
     if not clouds:
         raise ValueError(
