@@ -30,6 +30,7 @@ from pointcept.engines.hooks import (
 from pointcept.engines.hooks.information import format_figures
 from pointcept.engines.loaders import evaluation_loader, training_loader
 from pointcept.engines.optim import SGD, build_optimizer
+from pointcept.models.freezing import freeze
 from pointcept.registry import HOOKS
 from pointcept.structures import CameraBatch, FeatureVolume, SceneBatch
 
@@ -274,6 +275,20 @@ def test_figures_are_readable():
     assert format_figures({"psnr": 21.23456, "loss": 0.00012345}) == "psnr: 21.2346 loss: 0.0001234"
     assert StepRecord(1, {"a": 1.0, "b": 2.0}, 1.0, 0.1).loss == 3.0
     assert dataclasses.is_dataclass(StepRecord)
+
+
+@pytest.mark.parametrize(("frozen", "weighted"), [(True, False), (True, True), (False, False)])
+def test_a_frozen_part_without_loaded_weights_is_warned_of(tmp_path, caplog, frozen, weighted):
+    torch.save({"state_dict": ToyModel().state_dict()}, tmp_path / "weights.pth")
+    model = ToyModel()
+    if frozen:
+        freeze(model.backbone)
+    trainer = make_trainer(tmp_path, [CheckpointLoader()], model=model, num_epochs=1)
+    trainer.weight = str(tmp_path / "weights.pth") if weighted else None
+    with caplog.at_level(logging.WARNING, logger="pointcept"):
+        trainer.train()
+    warned = [text for text in caplog.messages if text.startswith("weight is not set, and backbone is frozen")]
+    assert len(warned) == (frozen and not weighted)
 
 
 def test_pointcepts_hook_names_are_registered():

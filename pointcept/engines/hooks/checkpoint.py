@@ -10,6 +10,7 @@ from typing import Any
 from pointcept.engines.checkpoint import save_checkpoint
 from pointcept.engines.hooks.base import Hook
 from pointcept.engines.hooks.evaluation import EvaluationHook
+from pointcept.models.freezing import is_frozen
 from pointcept.models.weights import load_weights
 from pointcept.registry import HOOKS
 from pointcept.utils.distributed import Consensus, barrier, is_main_process
@@ -24,7 +25,8 @@ class CheckpointLoader(Hook):
     """Initialises the model from the config's ``weight``, if there is one, and lists by name what did not fit.
 
     ``weight`` is a path or a Hugging Face Hub id. Prefixes such as ``student.backbone.`` are found by themselves, for
-    the model or the backbone inside it. A resumed run already has its weights and is left alone.
+    the model or the backbone inside it. A resumed run already has its weights and is left alone. A new run without
+    ``weight`` of a model with frozen parts, such as a probe, is warned.
 
     Args:
         keywords: part of the names in the file; its first occurrence in a name becomes ``replacement``.
@@ -45,8 +47,18 @@ class CheckpointLoader(Hook):
 
     def before_train(self) -> None:
         """Loads the weights."""
-        if self.trainer.weight is not None and not self.trainer.is_resumed:
+        if self.trainer.is_resumed:
+            return
+        if self.trainer.weight is not None:
             load_weights(self.trainer.model, self.trainer.weight, **self._options)
+            return
+        frozen = [name for name, part in self.trainer.model.named_modules() if is_frozen(part)]
+        if frozen:
+            _logger.warning(
+                "weight is not set, and %s is frozen: it keeps the values that it was built with, which are random but "
+                "for a timm backbone with pretrained or checkpoint. Give -w WEIGHT, unless that is what you want.",
+                ", ".join(frozen),
+            )
 
 
 @HOOKS.register()
