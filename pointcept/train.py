@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         config = load_config(options.config_file, options.options)
         validate_config(config)
-        makes_folder = options.machine_rank == 0 and os.environ.get("RANK", "0") == "0"
-        if makes_folder:
+        is_first = options.machine_rank == 0 and os.environ.get("RANK", "0") == "0"
+        if is_first:
             prepare_experiment(config, overwrite=options.overwrite)
     except (ValueError, TypeError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dist_url=options.dist_url,
         )
     except BaseException:
-        if makes_folder:
+        if is_first and not config.resume:
             _discard_unused(Path(config.save_path))
         raise
 

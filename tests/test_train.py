@@ -116,3 +116,12 @@ def test_a_run_that_fails_later_keeps_what_it_wrote(config: Config) -> None:
     with pytest.raises(FileNotFoundError, match="no data"):
         main(["--config-file", str(source), "--num-gpus", "1", "--options", f"data.train.written='{written}'"])
     assert written.is_file() and (Path(config.save_path) / "config.py").is_file()
+
+
+def test_a_resumed_run_that_cannot_begin_keeps_its_config(config: Config) -> None:
+    prepare_experiment(config)
+    source, weight = Path(config.save_path).parent / "config.py", Path(config.save_path).parent / "other.pth"
+    weight.write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="no data"):
+        main(["--config-file", str(source), "--num-gpus", "1", "--options", "resume=True", f"weight='{weight}'"])
+    assert (Path(config.save_path) / "config.py").is_file()

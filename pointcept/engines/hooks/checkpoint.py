@@ -55,8 +55,8 @@ class CheckpointLoader(Hook):
         frozen = [name for name, part in self.trainer.model.named_modules() if is_frozen(part)]
         if frozen:
             _logger.warning(
-                "weight is not set, and %s is frozen: it keeps the values that it was built with, which are random but "
-                "for a timm backbone with pretrained or checkpoint. Give -w WEIGHT, unless that is what you want.",
+                "weight is not set, and these parts are frozen as they were built: %s. Their values are random, but for "
+                "a timm backbone with pretrained or checkpoint. Give -w WEIGHT, unless that is what you want.",
                 ", ".join(frozen),
             )
 
