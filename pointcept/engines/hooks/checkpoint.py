@@ -55,7 +55,7 @@ class CheckpointLoader(Hook):
         frozen = [name for name, part in self.trainer.model.named_modules() if is_frozen(part)]
         if frozen:
             _logger.warning(
-                "weight is not set, and these parts are frozen as they were built: %s. Their values are random, but for "
+                "weight is not set, and these parts are frozen as they were built: %s. Their values are random but for "
                 "a timm backbone with pretrained or checkpoint. Give -w WEIGHT, unless that is what you want.",
                 ", ".join(frozen),
             )
