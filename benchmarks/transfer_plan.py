@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class Preset:
         finetuning_lr: That of pre-trained backbones: what is best from scratch makes them forget what they learnt.
         probe_lr: That of linear probes.
         num_worker: Loading processes of a run.
+        fractions: Of the scenes whose labels are used, per cent, unless the command line has others; and so are the
+            following.
+        points: Labelled points of every scene.
+        pretrainings: Of each backbone; None for one for each seed.
+        jobs: Runs at a time.
+        hours: After which no run should still go on.
     """
 
     num_train: int
@@ -92,6 +99,11 @@ class Preset:
     probe_lr: float = 1e-2
     teacher_size: tuple[int, int] = (384, 512)
     num_worker: int = 0
+    fractions: tuple[float, ...] = (1, 5, 10, 20, 100)
+    points: tuple[int, ...] = (20, 50, 200)
+    pretrainings: int | None = None
+    jobs: int = 1
+    hours: float = math.inf
 
 
 _TRANSFORMER = {
@@ -147,15 +159,20 @@ PRESETS = {
         grid_shape=(64, 64, 32),
         num_views=4,
         num_rays=256,
-        pretraining_steps=2000,
-        batch_size=8,
+        pretraining_steps=1500,
+        batch_size=4,
         point_max=None,
-        steps=250,
-        probe_steps=100,
+        steps=800,
+        probe_steps=400,
         ladder={"spunet": (1.0, 2.0), "ptv3": (1.0, 2.0)},
-        lr={"spunet": 2e-3, "ptv3": 2e-3},
-        few_points_lr={"spunet": 2e-3, "ptv3": 2e-3},
-        num_worker=4,
+        lr={"spunet": 1e-2, "ptv3": 1e-3},
+        few_points_lr={"spunet": 3e-3, "ptv3": 1e-3},
+        num_worker=3,
+        fractions=(10,),
+        points=(),
+        pretrainings=1,
+        jobs=4,
+        hours=1.0,
     ),
 }
 

