@@ -173,11 +173,12 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     labels = list(dict.fromkeys(row.labels for row in rows))
+    methods = [method for method in TITLES if any(row.method == method for row in rows)]
     figure, axes = pyplot.subplots(1, len(backbones), figsize=(5.5 * len(backbones), 4), squeeze=False, sharey=True)
     for axis, backbone in zip(axes[0], backbones, strict=True):
-        for offset, method in enumerate(TITLES):
+        for offset, method in enumerate(methods):
             found = [best(rows, backbone, label, method) for label in labels]
-            place = [i + 0.06 * (offset - (len(TITLES) - 1) / 2) for i, row in enumerate(found) if row is not None]
+            place = [i + 0.06 * (offset - (len(methods) - 1) / 2) for i, row in enumerate(found) if row is not None]
             found = [row for row in found if row is not None]
             if found:
                 mean, spread = [row.miou for row in found], [row.spread for row in found]
