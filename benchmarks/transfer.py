@@ -30,7 +30,6 @@ from benchmarks.transfer_plan import (
 from benchmarks.transfer_report import Result, plot, summarize, table
 from pointcept.utils.files import write_text
 
-_START_SECONDS = 20.0  # of a process, beside its training
 _SIZED = ("fractions", "points", "pretrainings", "jobs", "hours")  # options whose defaults are the preset's
 _TARGETS = {"": "", "taught_": " with a teacher", "labelled_": " with all labels"}
 
@@ -80,7 +79,7 @@ def run_all(plan: Plan, runs: Sequence[Run], *, jobs: int, end: float = math.inf
         plan.cache_teacher()
     waiting = list(runs)
     results: dict[Run, Result] = {}
-    running: dict[concurrent.futures.Future[Result], Run] = {}
+    running: dict[concurrent.futures.Future[Result], tuple[Run, float]] = {}  # with the time of its beginning
     durations: dict[tuple[str, str], float] = {}  # seconds, of the preset's length
     with (
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
@@ -91,16 +90,17 @@ def run_all(plan: Plan, runs: Sequence[Run], *, jobs: int, end: float = math.inf
                 if len(running) == jobs:
                     break
                 waiting.remove(run)
-                left = end - time.monotonic()
-                if (plan.folder / run.folder / RESULT).is_file() or left > run.length * durations.get(_kind(run), 0.0):
-                    running[pool.submit(_result, plan, run)] = run
+                now, expected = time.monotonic(), run.length * durations.get(_kind(run), 0.0)
+                if now + expected < end or (plan.folder / run.folder / RESULT).is_file():
+                    running[pool.submit(_result, plan, run)] = run, now
             if not running:  # all is done, or there was no time for what the others start from
                 break
             done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
-                run = running.pop(future)
+                run, begun = running.pop(future)
                 results[run] = future.result()  # where one failed, what runs ends and no other begins
-                seconds = results[run].figures["seconds"] + _START_SECONDS
+                elapsed = time.monotonic() - begun  # next to nothing for a run that was done before
+                seconds = max(results[run].figures["seconds"], elapsed)
                 durations[_kind(run)] = max(durations.get(_kind(run), 0.0), seconds / run.length)
                 bar.update()
     return [results[run] for run in runs if run in results]
@@ -207,6 +207,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("seeds", "pretrainings", "jobs", "hours"):
         if getattr(options, name) <= 0:
             parser.error(f"--{name} must be above 0: got {getattr(options, name):g}.")
+    if not options.fractions and not options.points:
+        parser.error("nothing is labelled: give --fractions, --points, or both at least one value.")
     return options
 
 

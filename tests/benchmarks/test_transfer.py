@@ -317,6 +317,9 @@ def test_options_take_the_defaults_of_the_preset(capsys):
         with pytest.raises(SystemExit):
             transfer._parse([option, "0"])
         assert f"{option} must be above 0: got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        transfer._parse(["--preset", "full", "--fractions"])
+    assert "nothing is labelled: give --fractions, --points" in capsys.readouterr().err
 
 
 def test_the_plot_is_a_picture(tmp_path):
